@@ -1,0 +1,34 @@
+"""Fixtures shared by all tests: where the reference data lie, and a cache that never touches the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """``shared("golden/file.npz")``: a path into the reference data beside the checkout; skip without it, fail in CI."""
+
+    def locate(relative: str) -> Path:
+        path = SHARED / relative
+        if not path.exists():
+            reason = f"reference data ../shared/{relative} are not beside this checkout"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason + ", and CI=true asks for them")
+            pytest.skip(reason)
+        return path
+
+    return locate
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test encodes into a throw-away cache."""
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

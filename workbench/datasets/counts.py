@@ -1,0 +1,109 @@
+"""What is in a collection, counted: the line that must stand beside every score."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.datasets.collection import Collection, content_digest
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of a collection. A *duplicate* is an item beyond the first of its equals: three equal images count two.
+
+    mismatches : sentences where the card promises another number than was found.
+    """
+
+    images: int
+    texts: int
+    pairs: int
+    images_without_text: int
+    texts_without_image: int
+    duplicate_images: int | None
+    duplicate_texts: int | None
+    bad: int
+    captions_per_image: str
+    positives_per_text: str
+    mismatches: tuple[str, ...]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(what, how many) for display; what was not measurable says so."""
+        unknown = "not measurable (vectors only)"
+        return [
+            ("images", f"{self.images:,}"),
+            ("texts", f"{self.texts:,}"),
+            ("labelled pairs", f"{self.pairs:,}"),
+            ("captions per image", self.captions_per_image),
+            ("right images per text", self.positives_per_text),
+            ("images without a text (distractors)", f"{self.images_without_text:,}"),
+            ("texts without a right image", f"{self.texts_without_image:,}"),
+            ("duplicate images", unknown if self.duplicate_images is None else f"{self.duplicate_images:,}"),
+            ("duplicate texts", unknown if self.duplicate_texts is None else f"{self.duplicate_texts:,}"),
+            ("items that could not be read", f"{self.bad:,}"),
+        ]
+
+    def line(self) -> str:
+        """One line for a terminal.
+
+        >>> Counts(2, 3, 3, 0, 0, 0, 1, 0, "1 to 2", "1", ()).line()
+        '2 images, 3 texts, 3 pairs, 0 duplicate images, 1 duplicate texts, 0 images without a text, 0 unreadable'
+        """
+
+        def said(number: int | None) -> str:
+            return "unknown" if number is None else f"{number:,}"
+
+        return (
+            f"{self.images:,} images, {self.texts:,} texts, {self.pairs:,} pairs, "
+            f"{said(self.duplicate_images)} duplicate images, {said(self.duplicate_texts)} duplicate texts, "
+            f"{self.images_without_text:,} images without a text, {self.bad:,} unreadable"
+        )
+
+
+def normalized_text(text: str) -> str:
+    """The form in which captions are compared: compatibility-normalised, case-folded, blanks collapsed.
+
+    >>> normalized_text("  A  Dog .") == normalized_text("a dog .")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def count(collection: Collection, image_digests: Sequence[str] | None = None) -> Counts:
+    """Count a collection. Images are compared by content, texts in :func:`normalized_text` form.
+
+    image_digests : digests of the images when they are known already; else the contents are read and hashed.
+    """
+    if image_digests is None and len(collection.images.content):
+        image_digests = [content_digest(content) for content in collection.images.content]
+    captions = [normalized_text(text) for text in collection.texts.content]
+    positives = collection.relevance.positives_per_query
+    per_image = np.bincount(collection.text_image[collection.text_image >= 0], minlength=len(collection.images))
+    captioned = collection.relevance.T.positives_per_query > 0
+    found = {"images": len(collection.images), "texts": len(collection.texts)}
+    return Counts(
+        images=found["images"],
+        texts=found["texts"],
+        pairs=collection.relevance.n_positives,
+        images_without_text=int((~captioned).sum()),
+        texts_without_image=int((positives == 0).sum()),
+        duplicate_images=None if image_digests is None else len(image_digests) - len(set(image_digests)),
+        duplicate_texts=len(captions) - len(set(captions)) if captions else None,
+        bad=len(collection.bad),
+        captions_per_image=_range(per_image[per_image > 0]),
+        positives_per_text=_range(positives[positives > 0]),
+        mismatches=tuple(
+            f"the card promises {promised:,} {what}, found {found[what]:,}"
+            for what, promised in collection.card.expected.items() if what in found and promised != found[what]
+        ),
+    )  # fmt: skip
+
+
+def _range(counts: np.ndarray) -> str:
+    if len(counts) == 0:
+        return "none"
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high} (mean {counts.mean():.2f})"

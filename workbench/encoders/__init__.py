@@ -1,0 +1,121 @@
+"""Encoders: what turns images and texts into vectors, and :func:`load`, which finds one by its source string.
+
+An encoder is any object with ``name``, ``encode_image(images)`` and ``encode_text(texts)``. One that also has the two
+stages ``prepare`` and ``forward`` and can ``describe`` itself gets a cache, a probe and an entry in the manifest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class EncoderError(ValueError):
+    """An encoder that cannot be found, cannot be loaded, or is not what its manifest says it is."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """The least an encoder must have.
+
+    encode_image : n RGB ``PIL.Image`` -> (n, dim). encode_text : n strings -> (n, dim), the same dim.
+    """
+
+    name: str
+
+    def encode_image(self, images: Sequence[Any]) -> np.ndarray: ...
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray: ...
+
+
+@runtime_checkable
+class TwoStageEncoder(Encoder, Protocol):
+    """An encoder whose preprocessing and model are separate, so that what entered the model can be hashed.
+
+    prepare : n items of "image" or "text" -> (n, ...) pixels after preprocessing, or token ids.
+    forward : such an array -> (n, dim) float32. ``encode_image`` and ``encode_text`` are ``forward`` after ``prepare``.
+    describe : plain JSON values that fix the vectors: weights, architecture, preprocessing, tokenizer, precision,
+        versions. It is the cache key and goes into the manifest; it holds no path and no time.
+    """
+
+    def prepare(self, modality: str, items: Sequence[Any]) -> np.ndarray: ...
+
+    def forward(self, modality: str, array: np.ndarray) -> np.ndarray: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+
+def nearest(given: str, known: Sequence[str]) -> str:
+    """The end of an error message: the most similar known name, or all of them when none is similar.
+
+    >>> nearest("tiny-clop", ["tiny-clip", "open_clip:ARCH@TAG"])
+    "did you mean 'tiny-clip'?"
+    """
+    close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "known are: " + ", ".join(known)
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, lower case.
+
+    >>> words("Two RED dots, d'accord?")
+    ['two', 'red', 'dots', 'd', 'accord']
+    """
+    return "".join(letter if letter.isalpha() else " " for letter in text.lower()).split()
+
+
+def _tiny_clip(rest: str) -> Encoder:
+    from workbench.encoders.openclip import load_local_dir
+    from workbench.shipped import find
+
+    if rest:
+        raise EncoderError(f"'tiny-clip' takes nothing after it; got 'tiny-clip:{rest}'")
+    return load_local_dir(find("data/models/tiny-clip"), name="tiny-clip")
+
+
+def _open_clip(rest: str) -> Encoder:
+    from workbench.encoders import openclip
+
+    if rest.startswith("local-dir:"):
+        folder = Path(rest.removeprefix("local-dir:")).expanduser().absolute()
+        return openclip.load_local_dir(folder, name=f"open_clip:local-dir:{folder.name}")
+    if rest.startswith("hf-hub:"):
+        return openclip.load_hub(rest.removeprefix("hf-hub:"))
+    arch, at, checkpoint = rest.partition("@")
+    if not at or not arch or not checkpoint:
+        raise openclip.missing_tag(arch)
+    if openclip.is_file_name(checkpoint):
+        return openclip.load_file(arch, Path(checkpoint).expanduser().absolute())
+    return openclip.load_tag(arch, checkpoint)
+
+
+SOURCES: dict[str, Callable[[str], Encoder]] = {
+    "tiny-clip": _tiny_clip,
+    "open_clip": _open_clip,
+}
+FORMS = (
+    "tiny-clip", "open_clip:ARCH@TAG", "open_clip:ARCH@./file", "open_clip:local-dir:PATH", "open_clip:hf-hub:ORG/NAME",
+)  # fmt: skip
+
+
+def load(source: str) -> Encoder:
+    """The encoder of a source string; relative paths are relative to the current folder.
+
+    ``tiny-clip`` is the checkpoint that travels with the package, read by the very code of ``open_clip:local-dir:``.
+    ``open_clip:ARCH@TAG`` and ``open_clip:hf-hub:ORG/NAME`` download weights on first use; the others need no network.
+    Raises :class:`EncoderError` for an unknown source (with the nearest known one), missing or altered weights, a
+    configuration or a tokenizer that does not fit the weights. Weights are never left random.
+
+    >>> load("tiny-clop")
+    Traceback (most recent call last):
+    workbench.encoders.EncoderError: unknown encoder 'tiny-clop': did you mean 'tiny-clip'? Forms: tiny-clip, ...
+    """
+    kind, _, rest = source.strip().partition(":")
+    if kind not in SOURCES:
+        hint = nearest(kind, list(SOURCES))
+        raise EncoderError(f"unknown encoder {source!r}: {hint} Forms: {', '.join(FORMS)}")
+    return SOURCES[kind](rest)

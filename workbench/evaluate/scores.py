@@ -1,0 +1,240 @@
+"""Metrics of one direction with their intervals, their tie brackets and the value that chance would give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.metrics import MetricValues, aggregate, definition, parse_metric, per_query
+from workbench.statistics import cluster_bootstrap
+from workbench.types import Finding, Ranks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CURVE_DEPTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Metrics of one direction; all arrays have one entry per metric.
+
+    value : expected value under random tie order. low, high : interval from the cluster bootstrap. worst, best : over
+    all tie orders. chance : value of a scorer that gives every item the same score. n : queries scored.
+    """
+
+    direction: str
+    metrics: tuple[str, ...]
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    worst: np.ndarray
+    best: np.ndarray
+    chance: np.ndarray
+    n: np.ndarray
+    clusters: np.ndarray
+    level: float
+    notes: tuple[str, ...]
+
+    def flat(self) -> dict[str, float]:
+        """``{"t2i/hit@1": 0.42, ...}``"""
+        return {f"{self.direction}/{name}": float(value) for name, value in zip(self.metrics, self.value, strict=True)}
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """The lines of ``metrics.json``: NaN becomes null."""
+        names = ("value", "low", "high", "worst", "best", "chance")
+        return {
+            f"{self.direction}/{metric}": {
+                **{name: _plain(getattr(self, name)[i]) for name in names},
+                "n": int(self.n[i]),
+                "clusters": int(self.clusters[i]),
+            }
+            for i, metric in enumerate(self.metrics)
+        }
+
+    def table(self) -> pd.DataFrame:
+        import pandas as pd
+
+        columns = {name: getattr(self, name) for name in ("value", "low", "high", "worst", "best", "chance", "n")}
+        return pd.DataFrame(columns, index=pd.Index(self.metrics, name=f"{self.direction} metric"))
+
+    def plot(self, ax: Any = None) -> Any:
+        from workbench.plots.curves import metric_curve
+
+        return metric_curve([self], ax)
+
+    def findings(self) -> list[Finding]:
+        """The headline metric held against chance."""
+        return [_headline(self)] if len(self.metrics) else []
+
+    def _repr_html_(self) -> str:
+        return str(self.table().round(4).to_html())
+
+
+def score(
+    direction: str,
+    ranks: Ranks,
+    clusters: np.ndarray,
+    metrics: Sequence[str],
+    *,
+    seed: int,
+    n_resamples: int,
+    level: float = 0.95,
+) -> tuple[Scores, dict[str, MetricValues]]:
+    """Score one direction. A metric deeper than the gallery is *not measurable*: NaN with a note, never a smaller k."""
+    floor, rows, values, notes = _constant_scorer(ranks), [], {}, []
+    for name in metrics:
+        metric = parse_metric(name)
+        if metric.k is not None and metric.k > ranks.n_gallery:
+            notes.append(f"{direction}/{metric}: not measurable, the gallery has only {ranks.n_gallery} items")
+            rows.append([np.nan] * 6 + [0, 0])
+            continue
+        found = per_query(metric, ranks)
+        statistic = "median" if metric.name == "MedR" else "mean"
+        interval = cluster_bootstrap(
+            found.expected, clusters, statistic=statistic, level=level, n_resamples=n_resamples, seed=seed
+        )
+        notes += [f"{direction}/{metric}: {warning}" for warning in interval.warnings]
+        brackets = [aggregate(metric, found.worst), aggregate(metric, found.best)]
+        chance = aggregate(metric, per_query(metric, floor).expected)
+        rows.append([interval.value, interval.low, interval.high, *brackets, chance, interval.n, interval.n_clusters])
+        values[str(metric)] = found
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 8)
+    names = tuple(str(parse_metric(name)) for name in metrics)
+    counts = table[:, 6:].astype(np.int64)
+    return (
+        Scores(direction, names, *table[:, :6].T.copy(), counts[:, 0], counts[:, 1], level, tuple(dict.fromkeys(notes))),
+        values,
+    )
+
+
+def hit_curve(direction: str, ranks: Ranks, clusters: np.ndarray, *, seed: int, n_resamples: int) -> Scores:
+    """hit@k at round depths up to the gallery size."""
+    depths = [k for k in CURVE_DEPTHS if k <= ranks.n_gallery]
+    return score(direction, ranks, clusters, [f"hit@{k}" for k in depths], seed=seed, n_resamples=n_resamples)[0]
+
+
+def tie_exposure(direction: str, ranks: Ranks) -> Finding:
+    """The share of queries whose best positive shares its score with another item."""
+    best = first_positive(ranks)
+    tied = best["n_tied"][best["n_better"] >= 0] > 0
+    share = float(tied.mean()) if len(tied) else None
+    if share is None:
+        return Finding(f"{direction}/ties", None, None, 0.01, "convention of this report", "not measurable", "No query.")
+    if share == 0:
+        advice = "No right item shares its score with another one: every tie rule gives the same numbers."
+    else:
+        advice = (
+            f"{share:.2%} of the queries have a tie at their best right item. Values are expectations over random tie "
+            "order, with worst and best case beside them; another tool's tie rule may print anything in between."
+        )
+    verdict = "ok" if share <= 0.01 else "look" if share <= 0.1 else "problem"
+    source = "convention of this report: above 1 % a tie rule can move the second digit"
+    return Finding(f"{direction}/ties", share, None, 0.01, source, verdict, advice)  # type: ignore[arg-type]
+
+
+def first_positive(ranks: Ranks) -> dict[str, np.ndarray]:
+    """For each query the best-placed positive: expected first_rank, n_better, n_tied; -1 and NaN without a positive."""
+    n_better, n_tied = np.full(ranks.n_queries, -1), np.full(ranks.n_queries, -1)
+    order = np.lexsort((ranks.better, ranks.queries))
+    queries, starts = np.unique(ranks.queries[order], return_index=True)
+    n_better[queries], n_tied[queries] = ranks.better[order][starts], ranks.tied[order][starts]
+    return {"n_better": n_better, "n_tied": n_tied}
+
+
+def by_group(
+    name: str, values: np.ndarray, groups: np.ndarray, clusters: np.ndarray, *, seed: int, n_resamples: int
+) -> GroupScores:
+    """One metric for each value of a metadata column, best first; the gallery is left whole."""
+    rows = []
+    for group in np.unique(groups):
+        mine = groups == group
+        found = cluster_bootstrap(values[mine], clusters[mine], n_resamples=n_resamples, seed=seed)
+        rows.append((str(group), found.value, found.low, found.high, found.n, found.n_clusters))
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    labels, value, low, high, n, n_clusters = zip(*rows, strict=True)
+    return GroupScores(name, labels, np.array(value), np.array(low), np.array(high), np.array(n), np.array(n_clusters))
+
+
+@dataclass(frozen=True, eq=False)
+class GroupScores:
+    """One metric in groups of queries; arrays have one entry per group."""
+
+    metric: str
+    groups: tuple[str, ...]
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: np.ndarray
+    clusters: np.ndarray
+
+    def table(self) -> pd.DataFrame:
+        import pandas as pd
+
+        columns = {name: getattr(self, name) for name in ("value", "low", "high", "n", "clusters")}
+        return pd.DataFrame(columns, index=pd.Index(self.groups, name=self.metric))
+
+    def finding(self, what: str, chance: float) -> Finding:
+        """How far the groups are apart, and which of them cannot be told from chance."""
+        spread = float(self.value.max() - self.value.min())
+        dead = [group for group, low in zip(self.groups, self.low, strict=True) if not low > chance]
+        apart = bool(self.low.max() > self.high[np.argmin(self.value)])
+        if not apart:
+            advice = f"The intervals of the {len(self.groups)} groups overlap; the data do not show a difference."
+        else:
+            advice = (
+                f"{self.metric} runs from {self.value.min():.1%} ({self.groups[int(np.argmin(self.value))]}) to "
+                f"{self.value.max():.1%} ({self.groups[int(np.argmax(self.value))]}); a mean over {what} hides this. "
+                "Report the groups separately."
+            )
+        if dead:
+            advice += f" Not told from chance: {', '.join(dead)}."
+        verdict = "ok" if not apart else "problem" if dead else "look"
+        source = "verdict by intervals: do the best and the worst group overlap, and does each exclude chance"
+        return Finding(f"{self.metric} by {what}", spread, None, None, source, verdict, advice)  # type: ignore[arg-type]
+
+
+def definitions(metrics: Sequence[str]) -> Mapping[str, str]:
+    """Metric name -> one-sentence definition, for the protocol card."""
+    return {str(parse_metric(name)): definition(parse_metric(name)) for name in metrics}
+
+
+def _constant_scorer(ranks: Ranks) -> Ranks:
+    """The ranks if every item of the gallery had the same score."""
+    n = len(ranks.items)
+    return Ranks(
+        ranks.indptr, ranks.items, ranks.grades, np.zeros(n, np.int64), np.full(n, ranks.n_gallery - 1),
+        np.full(ranks.n_queries, ranks.n_gallery), ranks.n_gallery,
+    )  # fmt: skip
+
+
+def _headline(scores: Scores) -> Finding:
+    name, value, low, high, chance = (
+        scores.metrics[0], *(float(getattr(scores, part)[0]) for part in ("value", "low", "high", "chance")),
+    )  # fmt: skip
+    label, source = f"{scores.direction}/{name}", "the exact value of a scorer that ties everything (chance)"
+    if not np.isfinite(value):
+        return Finding(label, None, None, None, source, "not measurable", "No query has a right item in the gallery.")
+    if not low > chance:
+        verdict, advice = "problem", (
+            "Not told from chance. Look for a wrong pairing of rows, a wrong checkpoint or preprocessing, a language or "
+            "domain the model does not know; no repair below can rescue this."
+        )  # fmt: skip
+    elif value < 10 * chance and value < 0.5:
+        verdict, advice = "problem", (
+            f"Above chance, but only {value / chance:.1f} times: the model hardly knows these data. Use an encoder "
+            "trained on such images and texts before reading anything else into this report."
+        )  # fmt: skip
+    elif low > 0.98:
+        verdict, advice = "look", "Saturated: this set can no longer tell good systems apart. Use a larger or harder one."
+    else:
+        times = "" if chance <= 0 else f"{value / chance:,.0f} times chance. "
+        verdict, advice = "ok", f"{times}Quote the value with its interval and the protocol card below."
+    return Finding(label, value, (low, high), chance, source, verdict, advice)  # type: ignore[arg-type]
+
+
+def _plain(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None
