@@ -1,1 +1,268 @@
-def main() -> None: ...
+"""The command line: argument parsing only. Progress goes to stderr, results and paths to stdout.
+
+Exit codes: 0 done (whatever the verdicts), 1 failed (what there was is kept), 2 usage or bad input, 3 only with
+``--fail-on``, when a finding is at least that bad.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+import workbench
+
+RESERVED = {
+    "compare": "compare finished runs, paired", "cite": "references of the methods used",
+    "replay": "repeat a run from its manifest", "verify": "re-check the hashes and numbers of a run",
+    "export": "write a run in another tool's format", "import": "read another tool's results",
+    "studies": "the papers as experiments",
+}  # fmt: skip
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class Group(click.Group):
+    """Suggests the nearest command, and turns bad input into exit code 2 with its message."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        import difflib
+
+        name = args[0] if args else ""
+        if name in RESERVED:
+            raise click.UsageError(f"{name!r} ({RESERVED[name]}) is reserved for a later version; see `workbench --help`")
+        if name and not name.startswith("-") and name not in self.commands:
+            near = difflib.get_close_matches(name, self.commands, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see `workbench --help`"
+            raise click.UsageError(f"no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from workbench.failures import EvaluationFailed, ReportFailed
+
+        try:
+            return super().invoke(ctx)
+        except (EvaluationFailed, ReportFailed) as error:
+            click.echo(f"failed: {error}", err=True)
+            ctx.exit(1)
+        except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Group, context_settings=CONTEXT)
+@click.version_option(workbench.__version__, prog_name="workbench")
+def main() -> None:
+    """Audit image-text retrieval: what the numbers are, how sure they are, what distorts them, what repairs them.
+
+    \b
+    workbench report audit                                     the built-in data and model, in about a minute
+    workbench report audit -p dataset=folder:photos            photos/ with a captions.csv (image,caption)
+    workbench report audit -p dataset=embeddings:vectors.npz   vectors you already have
+    workbench report audit -p encoder=open_clip:ViT-B-32@openai -p dataset=folder:photos
+    """
+
+
+def parameters_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "-p", "--parameter", "assignments", multiple=True, metavar="NAME=VALUE",
+        help="A parameter of the notebook; repeat for more. `workbench list parameters` shows them all.",
+    )(command)  # fmt: skip
+
+
+def out_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
+        help="Folder in which the run folder is made.",
+    )(command)  # fmt: skip
+
+
+fail_on = click.option(
+    "--fail-on", type=click.Choice(["look", "problem"]), help="Exit with 3 when a finding is at least this bad."
+)
+dry_run = click.option("--dry-run", is_flag=True, help="Check everything, encode two batches, say what it would cost.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+
+
+@main.command()
+@click.argument("name", default="audit")
+@parameters_option
+@out_option
+@dry_run
+@fail_on
+@quiet
+def report(
+    name: str, assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str | None, quiet: bool
+) -> None:
+    """Compute a run and write its offline HTML report; prints the path.
+
+    \b
+    workbench report audit -p dataset=scenes -p n_images=200
+    workbench report audit -p run=runs/audit__scenes__tiny-clip__1a2b3c4d    draw a finished run again
+    workbench report audit -p dataset=folder:photos -p bad_images=record --fail-on problem
+    """
+    from workbench import report as reports
+
+    parameters = reports.schema_of(name).parse(assignments)
+    if parameters["run"] and len(assignments) > 1:
+        raise click.UsageError("run= draws a finished run and takes no other parameter: they are those of the run")
+    if dry_run:
+        return _dry_run(parameters)
+    written = reports.report(name, parameters, out=out, progress=False if quiet else None, say=_say(quiet))
+    click.echo(f"{written.page}")
+    _say(quiet)(f"report.html: {written.size / 1e6:.1f} MB, one file, opens offline")
+    _exit_by_verdict(written.folder, fail_on)
+
+
+@main.command()
+@parameters_option
+@out_option
+@dry_run
+@fail_on
+@quiet
+def evaluate(assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str | None, quiet: bool) -> None:
+    """Do all the work without a notebook; prints the run folder.
+
+    \b
+    workbench evaluate -p dataset=folder:photos -p encoder=tiny-clip
+    workbench report audit -p run=runs/NAME      draws it later, without model or data
+    """
+    from workbench.evaluate import audit_schema, evaluate_into
+
+    parameters = audit_schema().parse(assignments)
+    if parameters["run"]:
+        raise click.UsageError("run= belongs to `workbench report`, which draws finished runs")
+    if dry_run:
+        return _dry_run(parameters)
+    folder = evaluate_into(out, parameters, progress=False if quiet else None, say=_say(quiet)).finish()
+    click.echo(f"{folder}")
+    _exit_by_verdict(folder, fail_on)
+
+
+@main.command("list")
+@click.argument(
+    "what", default="all", type=click.Choice(["all", "datasets", "encoders", "metrics", "repairs", "reports", "parameters"])
+)
+def list_(what: str) -> None:
+    """What there is to choose from: datasets, encoders, metrics, repairs, reports, parameters of the audit."""
+    from workbench import listing
+
+    for title, rows in listing.sections().items():
+        if what in ("all", title):
+            width = max(len(name) for name, _ in rows)
+            click.echo(f"{title}\n" + "\n".join(f"  {name:<{width}}  {text}" for name, text in rows) + "\n")
+
+
+@main.command()
+@parameters_option
+@quiet
+def encode(assignments: Sequence[str], quiet: bool) -> None:
+    """Fill the cache with the vectors of a data set, so that later runs start at once. Resumable.
+
+    \b
+    workbench encode -p dataset=folder:photos -p encoder=tiny-clip
+    """
+    from workbench.evaluate import audit_schema, prepare
+
+    prepared = prepare(audit_schema().parse(assignments), progress=False if quiet else None)
+    click.echo(prepared.counts.line())
+    click.echo(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
+
+
+@main.command()
+@click.argument("model", type=click.Choice(["tiny-clip"]))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("tiny-clip"), show_default=True, help="Folder to write.")
+@click.option("--steps", type=click.IntRange(1), default=None, help="Optimiser steps; by default those of the shipped model.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--fresh", is_flag=True, help="Start anew even if the folder holds an unfinished training.")
+@quiet
+def train(model: str, out: Path, steps: int | None, seed: int, fresh: bool, quiet: bool) -> None:
+    """Train the built-in model on the procedural data set; minutes on two cores, continues where it stopped.
+
+    \b
+    workbench train tiny-clip --out my-clip
+    workbench report audit -p encoder=open_clip:local-dir:my-clip
+    """
+    from workbench.adapt.tiny_clip import train_tiny_clip
+
+    chosen = {} if steps is None else {"steps": steps}
+    train_tiny_clip(out, seed=seed, resume=not fresh, progress=not quiet, **chosen)
+    click.echo(f"{out}")
+
+
+@main.command()
+@click.option("--list", "show", is_flag=True, help="What is stored, by encoder.")
+@click.option("--clean", is_flag=True, help="Delete all stored vectors.")
+def cache(show: bool, clean: bool) -> None:
+    """The store of vectors (WORKBENCH_CACHE chooses its folder)."""
+    from workbench.encoders.store import Store
+
+    store = Store()
+    if clean:
+        freed = store.clean()
+        click.echo(f"{freed / 1e6:,.1f} MB freed")
+        return
+    entries = store.list_entries()
+    for entry in entries:
+        click.echo(f"{entry.encoder}  {entry.modality}  {entry.items:,} items  {entry.bytes / 1e6:,.1f} MB")
+    click.echo(f"{sum(entry.items for entry in entries):,} items in {store.root}")
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path), default=Path("workbench-notebooks"))
+def notebooks(target: Path) -> None:
+    """Copy the notebooks into a folder, to be opened in JupyterLab and changed at will."""
+    from workbench.runs import copy_out
+    from workbench.shipped import find
+
+    root = find("notebooks")
+    for source in sorted(root.rglob("*.ipynb")):
+        if ".ipynb_checkpoints" in source.parts:
+            continue
+        place = target / source.relative_to(root)
+        if place.exists():
+            raise FileExistsError(f"{place} exists; choose another folder, or move it away: nothing is overwritten")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy_out(source, place)
+        click.echo(f"{place}")
+
+
+@main.command()
+def doctor() -> None:
+    """Is this installation whole? Versions, shipped files, cache, and whether another `workbench` is in the way."""
+    from workbench import listing
+
+    checks = listing.examine()
+    for good, name, text in checks:
+        click.echo(f"{'ok ' if good else 'BAD'}  {name}: {text}")
+    if not all(good for good, _, _ in checks):
+        raise SystemExit(1)
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    return (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
+
+
+def _dry_run(parameters: dict[str, Any]) -> None:
+    from workbench.evaluate.dry_run import dry_run
+
+    for name, text in dry_run(parameters):
+        click.echo(f"{name}: {text}")
+
+
+def _exit_by_verdict(folder: Path, fail_on: str | None) -> None:
+    if fail_on is None:
+        return
+    from workbench.runs import Run
+
+    bad = {"problem"} if fail_on == "problem" else {"problem", "look"}
+    found = [one.name for one in Run(folder).findings if one.verdict in bad]
+    if found:
+        click.echo(f"--fail-on {fail_on}: {len(found)} findings: {', '.join(found)}", err=True)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

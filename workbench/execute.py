@@ -36,7 +36,8 @@ class NotebookFailed(RuntimeError):
     def __init__(
         self, notebook: str, *, cell: int, line: int, source: str, error: str, message: str, kept: Path
     ) -> None:
-        self.cell, self.line, self.source, self.error, self.message, self.kept = cell, line, source, error, message, kept
+        self.cell, self.line, self.source = cell, line, source
+        self.error, self.message, self.kept = error, message, kept
         where = f"cell In [{cell}], line {line}: {source.strip()}" if cell else "before its first cell"
         super().__init__(
             f"{notebook} failed in {where}\n{error}: {message}\nThe notebook is kept as it was at that point: {kept}"
@@ -101,7 +102,7 @@ def _kernel_manager(profile: str) -> type:
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
 
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
     environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "IPYTHONDIR": profile, "TQDM_DISABLE": "1"}
 
     class ThisInterpreter(KernelSpecManager):  # type: ignore[misc]
@@ -109,6 +110,18 @@ def _kernel_manager(profile: str) -> type:
             return KernelSpec(argv=argv, env=environment, display_name=KERNEL["display_name"], language="python")
 
     class Manager(AsyncKernelManager):  # type: ignore[misc]
+        @default("transport")
+        def _own_transport(self) -> str:
+            return "tcp" if os.name == "nt" else "ipc"  # sockets in a private folder, not open ports
+
+        @default("ip")
+        def _own_address(self) -> str:
+            return "127.0.0.1" if os.name == "nt" else str(Path(profile) / "socket")
+
+        @default("connection_file")
+        def _own_connection_file(self) -> str:
+            return str(Path(profile) / "kernel.json")
+
         @default("kernel_spec_manager")
         def _own_kernel_specs(self) -> KernelSpecManager:
             return ThisInterpreter(parent=self)

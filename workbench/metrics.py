@@ -223,7 +223,8 @@ def _lead(g: _Groups) -> _Groups:
 def _hit(groups: _Groups, k: IntArray, metric: Metric) -> Triple:
     g = _lead(groups)
     n = g.inside(k)
-    return g.per(1 - _none_of(g.size, g.hits, n)), g.per(n > g.size - g.hits), g.per(n > 0)
+    some = np.where(g.hits == 1, n / g.size, 1 - _none_of(g.size, g.hits, n))
+    return g.per(some), g.per(n > g.size - g.hits), g.per(n > 0)
 
 
 def _first_rank(groups: _Groups, k: IntArray, metric: Metric) -> Triple:

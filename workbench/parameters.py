@@ -232,7 +232,8 @@ def injected_names(namespace: Mapping[str, Any]) -> list[str]:
     history = [cell for cell in namespace.get("In", []) if isinstance(cell, str) and cell.strip()]
     if not history:
         plain = (str, bool, int, float, list, tuple, dict, type(None))
-        return [n for n, v in namespace.items() if type(v) in plain and not n.startswith("_") and n not in ("In", "Out")]
+        public = (name for name in namespace if not name.startswith("_") and name not in ("In", "Out"))
+        return [name for name in public if type(namespace[name]) in plain]
     names: dict[str, None] = {}
     for cell in history:
         assigned = _literal_assignments(cell)

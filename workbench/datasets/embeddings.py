@@ -49,7 +49,7 @@ def load_embeddings(path: Path) -> Collection:
             f"{embeddings['text'].dim}; both sides must live in one space"
         )
     return Collection(
-        card_of(path if path.is_dir() else path.parent, f"embeddings {path.stem}"),
+        card_of(path if path.is_dir() else path.parent, path.stem),
         Side("image", image_ids, (), columns["image"]), Side("text", text_ids, captions, columns["text"]),
         _relevance(arrays, text_image, n_images, path.name), text_image, embeddings,
     )  # fmt: skip

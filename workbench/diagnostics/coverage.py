@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from workbench.types import Finding, FloatArray, Verdict
+from workbench.types import Finding, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,11 +157,14 @@ def _truncated_finding(rows: tuple[CoverageRow, ...]) -> Finding:
     worst = _worst(rows, "truncated")
     verdict, threshold = _grade(worst.truncated, TRUNCATED)
     where = "of all captions" if worst is rows[0] else f"of the captions in group {worst.group!r}"
-    advice = f"{100 * worst.truncated:.3g} % {where} ({worst.n:,}) are longer than the encoder reads and were cut. " + {
-        "ok": "That cannot matter much.",
-        "look": "What is said at their end is lost: look at recall with and without them.",
-        "problem": "What is said at their end is lost: use an encoder with a longer context, or report these apart.",
-    }[verdict]
+    advice = (
+        f"{100 * worst.truncated:.3g} % {where} ({worst.n:,}) are longer than the encoder reads and were cut. "
+        + {
+            "ok": "That cannot matter much.",
+            "look": "What is said at their end is lost: look at recall with and without them.",
+            "problem": "What is said at their end is lost: use an encoder that reads more, or report these apart.",
+        }[verdict]
+    )
     return Finding(
         "text/truncated", worst.truncated, worst.truncated_interval, threshold, COVERAGE_SOURCE, verdict, advice
     )
@@ -171,17 +174,20 @@ def _unknown_finding(rows: tuple[CoverageRow, ...]) -> Finding:
     name = "text/unknown_words"
     if rows[0].unknown is None:
         advice = (
-            "This tokenizer reports no unknown words: tokenizers over bytes spell every word, known or not. Coverage of "
-            "a language then shows in its recall only."
+            "This tokenizer reports no unknown words: tokenizers over bytes spell every word, known or not. Coverage "
+            "of a language then shows in its recall only."
         )
         return Finding(name, None, None, UNKNOWN[0], COVERAGE_SOURCE, "not measurable", advice)
     worst = _worst(rows, "unknown")
     assert worst.unknown is not None
     verdict, threshold = _grade(worst.unknown, UNKNOWN)
     where = "of all captions" if worst is rows[0] else f"of the captions in group {worst.group!r}"
-    advice = f"{100 * worst.unknown:.3g} % {where} ({worst.n:,}) hold a word the tokenizer does not know. " + {
-        "ok": "That cannot matter much.",
-        "look": "The encoder sees no difference between such words: look at these captions.",
-        "problem": "The encoder cannot tell such words apart: this vocabulary does not fit these texts.",
-    }[verdict]
+    advice = (
+        f"{100 * worst.unknown:.3g} % {where} ({worst.n:,}) hold a word the tokenizer does not know. "
+        + {
+            "ok": "That cannot matter much.",
+            "look": "The encoder sees no difference between such words: look at these captions.",
+            "problem": "The encoder cannot tell such words apart: this vocabulary does not fit these texts.",
+        }[verdict]
+    )
     return Finding(name, worst.unknown, worst.unknown_interval, threshold, COVERAGE_SOURCE, verdict, advice)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from workbench.types import Finding, FloatArray, IntArray, check_unique, unit_vectors
+from workbench.types import Finding, FloatArray, IntArray, Verdict, check_unique, unit_vectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,7 @@ EXACT_SOURCE = (
 )
 NEAR_SOURCE = "the cosine threshold of the call; what two items at that cosine have in common depends on the encoder"
 CROWDED_SHARE = 0.01
+N_BORDERLINE = 20
 CURVE = np.round(np.arange(0.80, 0.9999, 0.005), 3)
 
 
@@ -197,17 +198,8 @@ class _Scan:
         self.n_near += int(is_near.sum())
         self.near_items.update(np.unique(np.concatenate([first[is_near], second[is_near]])).tolist())
         pairs = np.column_stack([first, second, cosine])
-        self.closest = self._best(np.concatenate([self.closest, pairs[is_near]]), 0.0, self.max_listed)
-        self.nearest = self._best(np.concatenate([self.nearest, pairs]), self.threshold, 20)
-
-    @staticmethod
-    def _best(pairs: FloatArray, target: float, size: int) -> FloatArray:
-        """The ``size`` pairs first in order: closest to the target, or the highest for a target of zero."""
-        key = -pairs[:, 2] if target == 0 else np.abs(pairs[:, 2] - target)
-        if len(key) > size:
-            keep = key <= np.partition(key, size - 1)[size - 1] if size else np.zeros(len(key), bool)
-            pairs, key = pairs[keep], key[keep]
-        return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], key))][:size]
+        self.closest = _first(self.closest, pairs[is_near], self.max_listed, target=1.0)
+        self.nearest = _first(self.nearest, pairs, N_BORDERLINE, target=self.threshold)
 
     def at_or_above(self) -> IntArray:
         return np.cumsum(self.per_bin[::-1])[::-1]
@@ -216,12 +208,22 @@ class _Scan:
         return tuple((self.names[int(i)], self.names[int(j)], float(cosine)) for i, j, cosine in pairs)
 
 
+def _first(kept: FloatArray, new: FloatArray, size: int, *, target: float) -> FloatArray:
+    """The ``size`` pairs of (i, j, cosine) nearest the target cosine; equal ones by i, then j."""
+    pairs = np.concatenate([kept, new])
+    key = np.abs(pairs[:, 2] - target)
+    if len(key) > size:
+        keep = key <= np.partition(key, size)[size]
+        pairs, key = pairs[keep], key[keep]
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0], key))][:size]
+
+
 def _close_pairs(
     unit: npt.NDArray[np.float32], digest_code: IntArray, start: int, other: int, block: int, floor: float
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """(i, j, cosine) with i < j, different digests and cosine >= floor, between two blocks of rows.
 
-    The float32 product only screens; the cosines returned are float64.
+    The float32 product only screens; the cosines returned are float64, to nine decimals (equal vectors give 1).
     """
     product = unit[start : start + block] @ unit[other : other + block].T
     rows, columns = np.nonzero(product >= np.float32(floor - 1e-4))
@@ -232,7 +234,8 @@ def _close_pairs(
     for part in range(0, len(first), 65_536):
         where = slice(part, part + 65_536)
         left, right = unit[first[where]].astype(np.float64), unit[second[where]].astype(np.float64)
-        cosine[where] = np.einsum("ij,ij->i", left, right)
+        length = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+        cosine[where] = np.round(np.einsum("ij,ij->i", left, right) / length, 9)
     keep = cosine >= floor
     return first[keep], second[keep], cosine[keep]
 
@@ -280,15 +283,15 @@ def repeated_captions(texts: Sequence[str], text_image: npt.ArrayLike) -> Repeat
 
 def _exact_finding(found: Duplicates) -> Finding:
     share = found.n_exact_items / found.n
-    verdict = "ok" if not found.groups else "problem" if share > PROBLEM_SHARE else "look"
+    verdict: Verdict = "ok" if not found.groups else "problem" if share > PROBLEM_SHARE else "look"
     threshold = PROBLEM_SHARE if verdict == "problem" else 0.0
     if not found.groups:
         advice = f"No two of the {found.n:,} {found.what} items are the same."
     else:
         advice = (
-            f"{found.n_exact_items:,} of {found.n:,} {found.what} items are copies of one another ({found.n_exact_pairs:,} "
-            f"pairs in {len(found.groups):,} groups). A copy of the right item counts as a wrong answer: keep one of "
-            "each, or mark all of a group as right."
+            f"{found.n_exact_items:,} of {found.n:,} {found.what} items are copies of one another "
+            f"({found.n_exact_pairs:,} pairs in {len(found.groups):,} groups). A copy of the right item counts as "
+            "a wrong answer: keep one of each, or mark all of a group as right."
         )
     return Finding(f"duplicates/{found.what}_exact", share, None, threshold, EXACT_SOURCE, verdict, advice)
 
@@ -313,14 +316,15 @@ def _near_finding(found: Duplicates) -> Finding:
 
 def _caption_finding(found: RepeatedCaptions) -> Finding:
     share = found.n_affected / max(found.n_texts, 1)
-    verdict = "ok" if not found.captions else "problem" if share > PROBLEM_SHARE else "look"
+    verdict: Verdict = "ok" if not found.captions else "problem" if share > PROBLEM_SHARE else "look"
     if not found.captions:
         advice = f"None of the {found.n_texts:,} captions is repeated for another image."
     else:
         advice = (
-            f"{found.n_affected:,} of {found.n_texts:,} captions are word for word those of another image "
-            f"({len(found.captions):,} different captions). They do not say which image is meant: an ambiguous positive, "
-            "where a right answer is scored as wrong. Mark all their images as right, or leave these queries out."
+            f"{found.n_affected:,} of {found.n_texts:,} captions are, but for case and punctuation, those of another "
+            f"image ({len(found.captions):,} different captions). They do not say which image is meant: an ambiguous "
+            "positive, where a right answer is scored as wrong. Mark all their images as right, or leave "
+            "these queries out."
         )
     threshold = PROBLEM_SHARE if verdict == "problem" else 0.0
     return Finding("duplicates/captions", share, None, threshold, EXACT_SOURCE, verdict, advice)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import ceil, isfinite, nan, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
+from workbench.search import k_occurrence
+from workbench.statistics import cluster_bootstrap
 from workbench.types import Finding, FloatArray, IntArray, Neighbours, Verdict
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ MEASURES = {
 class Measure:
     """One number with its distribution under chance.
 
-    z is (value - chance mean) / chance standard deviation, NaN when chance never varies. p_value is the Monte-Carlo
-    share of chance draws at least as large, (1 + count) / (1 + draws), so that it is never zero.
+    z is (value - chance mean) / chance standard deviation, NaN when the chance band is a single value (no scale to
+    measure in). p_value is the Monte-Carlo share of chance draws at least as large, (1 + count) / (1 + draws), so that
+    it is never zero.
     """
 
     name: str
@@ -67,8 +69,9 @@ class Hubness:
     occurrence : (n_gallery,) times each item is among the k closest of a query; it sums to k x n_queries.
     measures : skewness, maximum, share of places held by hubs, share never retrieved, Robin Hood index.
     hub_threshold : an item retrieved at least this often is a hub (see :func:`hub_threshold`).
-    chance_items, chance_low, chance_high : (longest count + 1,) how many items are retrieved exactly 0, 1, 2, ... times
-        under chance: mean and central band.
+    hub_interval : 95 % cluster bootstrap over queries of the share of places these hubs hold, the set of hubs fixed.
+    chance_items, chance_low, chance_high : how many items are retrieved exactly 0, 1, 2, ... times under chance, up to
+        the largest count or the hub threshold: mean and central band.
     tied_share : share of queries whose k-th place is tied.
     """
 
@@ -78,6 +81,7 @@ class Hubness:
     occurrence: IntArray
     measures: tuple[Measure, ...]
     hub_threshold: int
+    hub_interval: tuple[float, float]
     skewness_closed_form: float
     chance_items: FloatArray
     chance_low: FloatArray
@@ -107,15 +111,11 @@ class Hubness:
         """Indices of the items no query retrieves."""
         return np.flatnonzero(self.occurrence == 0)
 
-    @cached_property
-    def _by_name(self) -> dict[str, Measure]:
-        return {measure.name: measure for measure in self.measures}
-
     def measure(self, name: str) -> Measure:
-        """One of the measures by name: skewness, max_occurrence, hub_share, antihub_share, robin_hood."""
-        if name not in self._by_name:
-            raise KeyError(f"no measure {name!r}; there are {', '.join(self._by_name)}")
-        return self._by_name[name]
+        """One of the measures by name, a key of MEASURES."""
+        if name not in MEASURES:
+            raise KeyError(f"no measure {name!r}; there are {', '.join(MEASURES)}")
+        return self.measures[list(MEASURES).index(name)]
 
     def worst(self, n: int = 10) -> tuple[IntArray, IntArray]:
         """(indices, counts) of the n most often retrieved items; equal counts in ascending order of index."""
@@ -155,7 +155,13 @@ class Hubness:
 
 
 def hubness(
-    neighbours: Neighbours, *, direction: str, seed: int = 0, n_null: int = 1000, level: float = 0.95
+    neighbours: Neighbours,
+    *,
+    direction: str,
+    clusters: npt.ArrayLike | None = None,
+    seed: int = 0,
+    n_null: int = 1000,
+    level: float = 0.95,
 ) -> Hubness:
     """Count how often each gallery item is retrieved and compare with queries that pick k distinct items at random.
 
@@ -163,8 +169,9 @@ def hubness(
     skewness      = mean((occurrence - mean)^3) / sd^3, over all items, the never retrieved ones included
     Robin Hood    = sum |occurrence - mean| / (2 k n_queries), the share of places to move until all items are equal
 
-    neighbours : top-k lists of (n_queries, k); any number of queries and gallery items. level : width of the chance
-    band. n_null : simulated chance draws; each has exactly k distinct items per query.
+    neighbours : top-k lists of (n_queries, k); any number of queries and gallery items. clusters : (n_queries,) labels
+    of queries that move together, such as the image of each caption (default: every query its own). level : width of
+    the chance band. n_null : simulated chance draws; each has exactly k distinct items per query.
     Chance takes the queries as independent. Five captions of one image ask nearly the same question, which alone widens
     the counts: z and p overstate, and for that reason verdicts rest on the shares, not on them.
     Raises ValueError when a list repeats an item or holds an index outside the gallery.
@@ -175,14 +182,14 @@ def hubness(
 
     >>> lists = Neighbours(np.array([[0], [0], [0], [1]]), np.zeros((4, 1)), 3, True, np.zeros(4, bool))
     >>> result = hubness(lists, direction="t2i", n_null=100)
-    >>> result.occurrence, result.measure("antihub_share").value.__round__(3)
+    >>> result.occurrence, round(result.measure("antihub_share").value, 3)
     (array([3, 1, 0]), 0.333)
     """
     _check(neighbours, n_null, level)
     n_queries, k, n_gallery = neighbours.n_queries, neighbours.k, neighbours.n_gallery
-    occurrence = np.bincount(neighbours.indices.ravel(), minlength=n_gallery)
+    occurrence = k_occurrence(neighbours)
     limit = hub_threshold(n_queries, n_gallery, k)
-    longest = int(occurrence.max()) + 1
+    longest = min(int(occurrence.max()), limit) + 1
     draws, items = [], []
     for counts in chance_occurrence(n_queries, n_gallery, k, n_draws=n_null, seed=seed):
         draws.append(_measures(counts, limit))
@@ -191,13 +198,13 @@ def hubness(
     tails = [(1 - level) / 2, (1 + level) / 2]
     observed = _measures(occurrence[None], limit)[0]
     low, high = np.quantile(spectrum, tails, axis=0)
+    held = (occurrence >= limit)[neighbours.indices].mean(axis=1)
+    found = cluster_bootstrap(held, np.arange(n_queries) if clusters is None else clusters, seed=seed)
     return Hubness(
         direction=direction, k=k, n_queries=n_queries, occurrence=occurrence,
-        measures=tuple(
-            _against(name, value, null[:, column], tails)
-            for column, (name, value) in enumerate(zip(MEASURES, observed, strict=True))
-        ),
-        hub_threshold=limit, skewness_closed_form=chance_skewness(n_queries, n_gallery, k),
+        measures=tuple(_against(*row, tails) for row in zip(MEASURES, observed, null.T, strict=True)),
+        hub_threshold=limit, hub_interval=(found.low, found.high),
+        skewness_closed_form=chance_skewness(n_queries, n_gallery, k),
         chance_items=spectrum.mean(axis=0), chance_low=low, chance_high=high,
         tied_share=float(np.mean(neighbours.kth_tied)), exact=neighbours.exact, level=level, n_null=n_null, seed=seed,
     )  # fmt: skip
@@ -214,7 +221,7 @@ def hub_threshold(n_queries: int, n_gallery: int, k: int) -> int:
     >>> hub_threshold(100_000, 100, 10)
     20000
     >>> hub_threshold(100, 1000, 1)
-    5
+    4
     """
     beyond_chance = int(binom.isf(0.01 / n_gallery, n_queries, k / n_gallery)) + 1
     return max(beyond_chance, ceil(2 * k * n_queries / n_gallery))
@@ -268,11 +275,7 @@ def _draw_by_query(rng: np.random.Generator, size: int, n_queries: int, n_galler
 
 
 def _draw_by_item(rng: np.random.Generator, size: int, n_queries: int, n_gallery: int, k: int) -> IntArray:
-    """Item by item: a query with j places left takes this one of m remaining items with probability j / m.
-
-    Queries with the same number of places left are alike, so only their number is kept: the cost does not depend on
-    the number of queries.
-    """
+    """Item by item: each of the queries with j places left takes this one of m remaining items with chance j / m."""
     places_left = np.zeros((k + 1, size), dtype=np.int64)
     places_left[k] = n_queries
     counts = np.empty((size, n_gallery), dtype=np.int64)
@@ -292,15 +295,9 @@ def _measures(counts: IntArray, limit: int) -> FloatArray:
     spread = np.sqrt(np.mean(centred**2, axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
         skewness = np.mean(centred**3, axis=1) / spread**3
-    return np.column_stack(
-        [
-            skewness,
-            counts.max(axis=1),
-            np.where(counts >= limit, counts, 0).sum(axis=1) / total,
-            (counts == 0).mean(axis=1),
-            np.abs(centred).sum(axis=1) / (2 * total),
-        ]
-    )
+    held = np.where(counts >= limit, counts, 0).sum(axis=1) / total
+    robin_hood = np.abs(centred).sum(axis=1) / (2 * total)
+    return np.column_stack([skewness, counts.max(axis=1), held, (counts == 0).mean(axis=1), robin_hood])
 
 
 def _items_per_count(counts: IntArray, longest: int) -> IntArray:
@@ -315,7 +312,7 @@ def _against(name: str, value: float, null: FloatArray, tails: list[float]) -> M
     low, high = np.quantile(null, tails)
     # A difference in the last bits is not a difference: identical counts may be averaged in another order.
     at_least = int((null >= value - 1e-12 * max(1.0, abs(value))).sum()) if isfinite(value) else len(null)
-    z = (value - mean) / spread if spread > 1e-12 else nan
+    z = (value - mean) / spread if high - low > 1e-12 else nan
     return Measure(name, float(value), mean, float(low), float(high), z, (1 + at_least) / (1 + len(null)))
 
 
@@ -325,12 +322,12 @@ def _check(neighbours: Neighbours, n_null: int, level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level is the width of the chance band, between 0 and 1; got {level}")
     if n_null < 1:
-        raise ValueError(f"n_null = {n_null} simulated draws; at least 1 is needed, 1000 is usual")
+        raise ValueError(f"n_null must be at least 1; got {n_null}, 1000 is usual")
     indices = np.sort(neighbours.indices, axis=1)
     if indices.min() < 0 or indices.max() >= neighbours.n_gallery:
         raise ValueError(
-            f"indices must lie in 0..{neighbours.n_gallery - 1}; got {indices.min()}..{indices.max()} (an approximate "
-            "index pads short lists with -1: search deeper, or use exact search)"
+            f"indices must lie in 0..{neighbours.n_gallery - 1}; got {indices.min()}..{indices.max()} (approximate "
+            "indexes pad short lists with -1: search deeper, or exactly)"
         )
     repeats = (indices[:, 1:] == indices[:, :-1]).any(axis=1)
     if repeats.any():
@@ -340,21 +337,23 @@ def _check(neighbours: Neighbours, n_null: int, level: float) -> None:
         )
 
 
-def _not_measurable(result: Hubness) -> tuple[float | None, str, str] | None:
-    """(threshold, its source, advice) when no verdict can be given, else None."""
+def _not_measurable(result: Hubness, name: str) -> Finding | None:
+    """Why no verdict can be given, or None when one can."""
     if result.tied_share > MAX_TIED_SHARE:
-        return MAX_TIED_SHARE, TIE_SOURCE, (
+        limit, source, advice = MAX_TIED_SHARE, TIE_SOURCE, (
             f"{100 * result.tied_share:.3g} % of the queries have a tie at place {result.k}, so the tie rule decides "
             "which items count as retrieved. Look for duplicate items, a collapsed encoder or coarse (binary, "
             "low-precision) scores."
         )  # fmt: skip
-    if result.hub_threshold > result.n_queries:
-        return float(result.hub_threshold), "definition of a hub (hub_threshold)", (
+    elif result.hub_threshold > result.n_queries:
+        limit, source, advice = float(result.hub_threshold), "definition of a hub (hub_threshold)", (
             f"With {result.n_queries:,} queries on {result.n_gallery:,} items at k = {result.k} an item would have to "
             f"be retrieved {result.hub_threshold:,} times to be a hub, more often than there are queries. "
             "Use more queries or a smaller k."
         )  # fmt: skip
-    return None
+    else:
+        return None
+    return Finding(name, None, None, limit, source, "not measurable", advice)
 
 
 def _grade(value: float, limits: tuple[float, float]) -> Verdict:
@@ -363,9 +362,8 @@ def _grade(value: float, limits: tuple[float, float]) -> Verdict:
 
 def _hub_finding(result: Hubness) -> Finding:
     name, measure = f"{result.direction}/hubness", result.measure("hub_share")
-    blocked = _not_measurable(result)
-    if blocked:
-        return Finding(name, None, None, blocked[0], blocked[1], "not measurable", blocked[2])
+    if (blocked := _not_measurable(result, name)) is not None:
+        return blocked
     verdict = _grade(measure.value, HUB_SHARE)
     n_hubs, most = len(result.hubs), int(result.occurrence.max())
     held = (
@@ -381,20 +379,20 @@ def _hub_finding(result: Hubness) -> Finding:
     }
     threshold = HUB_SHARE[1] if verdict == "problem" else HUB_SHARE[0]
     note = "" if result.exact else " The lists come from an approximate index, which can itself favour some items."
-    return Finding(name, measure.value, None, threshold, HUB_SOURCE, verdict, f"{held} {advice[verdict]}{note}")
+    interval = result.hub_interval if isfinite(result.hub_interval[0]) else None
+    return Finding(name, measure.value, interval, threshold, HUB_SOURCE, verdict, f"{held} {advice[verdict]}{note}")
 
 
 def _antihub_finding(result: Hubness) -> Finding:
     name, measure = f"{result.direction}/antihubs", result.measure("antihub_share")
-    blocked = _not_measurable(result)
-    if blocked:
-        return Finding(name, None, None, blocked[0], blocked[1], "not measurable", blocked[2])
+    if (blocked := _not_measurable(result, name)) is not None:
+        return blocked
     beyond = measure.value > measure.high
     verdict = _grade(measure.value - measure.chance, ANTIHUB_EXCESS) if beyond else "ok"
     threshold = measure.chance + (ANTIHUB_EXCESS[1] if verdict == "problem" else ANTIHUB_EXCESS[0])
     seen = (
-        f"{len(result.antihubs):,} of {result.n_gallery:,} items ({100 * measure.value:.3g} %) are in no top-{result.k} "
-        f"list; chance leaves out {100 * measure.chance:.3g} %."
+        f"{len(result.antihubs):,} of {result.n_gallery:,} items ({100 * measure.value:.3g} %) are in no "
+        f"top-{result.k} list; chance leaves out {100 * measure.chance:.3g} %."
     )
     advice = {
         "ok": "That is what these sizes explain, or close to it.",

@@ -109,7 +109,7 @@ class OpenClipEncoder:
             "tokenizer_sha256": tokenizer_digest(self._tokenizer),
             "context_length": self.context_length,
             "precision": "fp32",
-            "versions": {package: _version(package) for package in _PACKAGES},
+            "versions": versions(),
             "assumptions": list(self.assumptions),
         }
 
@@ -159,6 +159,16 @@ def load_local_dir(folder: Path, *, name: str) -> OpenClipEncoder:
             f"{name}: {PROBE} is missing beside {MANIFEST}; restore it, the checkpoint cannot be verified"
         )
     return encoder
+
+
+def untrained(folder: Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder's configuration, with weights drawn from torch's seed: only for training."""
+    import open_clip
+
+    source = f"local-dir:{folder}"
+    with _offline():
+        model = open_clip.create_model(source, load_weights=False)
+        return model, open_clip.get_tokenizer(source, bpe_path=str(folder / MERGES))
 
 
 def load_file(arch: str, path: Path) -> OpenClipEncoder:
@@ -330,6 +340,11 @@ def _assumed_preprocessing(stated: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(config)))
+
+
+def versions() -> dict[str, str]:
+    """The installed versions that may change a vector."""
+    return {package: _version(package) for package in _PACKAGES}
 
 
 def _version(package: str) -> str:

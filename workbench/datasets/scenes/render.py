@@ -17,8 +17,8 @@ PALETTE = {
     "blue": (24, 88, 196), "purple": (170, 92, 204), "black": (36, 36, 42), "white": (252, 252, 250),
 }  # fmt: skip
 BACKDROP = {
-    "gray": (176, 178, 182), "beige": (232, 214, 184), "pink": (244, 194, 206), "light blue": (178, 214, 240),
-    "light green": (196, 230, 184),
+    "gray": (168, 170, 174), "beige": (246, 232, 206), "pink": (244, 194, 206), "light blue": (178, 214, 240),
+    "light green": (158, 216, 172),
 }  # fmt: skip
 _INK = {"yellow": (150, 112, 0), "white": (120, 124, 136)}  # the second colour of light objects; others get near-white
 _DIAMETER = {"small": 12, "large": 19}  # in 64ths of the image
@@ -28,7 +28,10 @@ _POLYGONS = {
     "square": ((-84, -84), (84, -84), (84, 84), (-84, 84)),
     "triangle": ((0, -94), (98, 82), (-98, 82)),
     "diamond": ((0, -100), (72, 0), (0, 100), (-72, 0)),
-    "star": ((0, -100), (27, -33), (98, -29), (43, 17), (61, 86), (0, 47), (-61, 86), (-43, 17), (-98, -29), (-27, -33)),
+    "star": (
+        (0, -100), (27, -33), (98, -29), (43, 17), (61, 86),
+        (0, 47), (-61, 86), (-43, 17), (-98, -29), (-27, -33),
+    ),
     "heart": ((0, 92), (84, 5), (48, -30), (-48, -30), (-84, 5)),
     "cross": (
         (-36, -96), (36, -96), (36, -36), (96, -36), (96, 36), (36, 36),
@@ -148,7 +151,7 @@ def _pattern(texture: str, side: int, scale: str, size: int) -> np.ndarray:
     if texture == "dotted":
         step = max(2, (18 if scale == "small" else 22) * size // 64)
         dx, dy = (x + step // 2) % step - step // 2, (y + step // 2) % step - step // 2
-        return 100 * (dx**2 + dy**2) <= 9 * step**2
+        return np.asarray(100 * (dx**2 + dy**2) <= 9 * step**2)
     if texture == "checked":
         cell = max(1, (12 if scale == "small" else 17) * size // 64)
         return ((x // cell) + (y // cell)) % 2 == 0

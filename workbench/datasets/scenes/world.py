@@ -1,9 +1,10 @@
 """What a scene is, what a statement about it means, and when the one is true of the other.
 
-A scene holds objects on a three by three grid in front of a background. A statement lists *mentions* of objects with the
-attributes that are actually stated. The rules of truth, for every language alike:
+A scene holds objects on a three by three grid in front of a background. A statement lists *mentions* of objects with
+the attributes that are actually stated. The rules of truth, for every language alike:
 
-1. A mention with count 1 ("a red circle") needs one object with all stated attributes; what is not stated may be anything.
+1. A mention with count 1 ("a red circle") needs one object with all stated attributes; what is not stated may be
+   anything.
 2. "two red circles" means *at least* two; other objects never make a statement false.
 3. Different mentions refer to different objects: "a circle and a red circle" needs two circles.
 4. "A left of B" needs the column of A to be smaller than the column of B, whatever the rows; "above" needs a smaller
@@ -83,9 +84,14 @@ class Dice:
         raise AssertionError("weights must be positive")
 
 
+def _check_value(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One object: four attributes, its place on the grid, and a small shift in 64ths of the image that means nothing."""
+    """One object: four attributes, its place on the grid, and a shift in 64ths of the image that means nothing."""
 
     shape: str
     color: str
@@ -95,6 +101,12 @@ class Object:
     column: int
     nudge: tuple[int, int] = (0, 0)
 
+    def __post_init__(self) -> None:
+        for name in ATTRIBUTES:
+            _check_value(name, getattr(self, name), VALUES[name])
+        if not (0 <= self.row < GRID and 0 <= self.column < GRID):
+            raise ValueError(f"row and column must lie in 0..{GRID - 1}; got {self.row} and {self.column}")
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -102,6 +114,11 @@ class Scene:
 
     objects: tuple[Object, ...]
     background: str
+
+    def __post_init__(self) -> None:
+        _check_value("background", self.background, BACKGROUNDS)
+        if not self.objects or len({(o.row, o.column) for o in self.objects}) < len(self.objects):
+            raise ValueError("a scene needs at least one object, and each object its own place on the grid")
 
     @property
     def content(self) -> tuple[object, ...]:
@@ -130,6 +147,12 @@ class Mention:
     texture: str | None = None
     count: int = 1
 
+    def __post_init__(self) -> None:
+        for name, value in self.stated:
+            _check_value(name, value, VALUES[name])
+        if self.count < 1:
+            raise ValueError(f"a mention counts at least one object; got {self.count}")
+
     @property
     def stated(self) -> tuple[tuple[str, str], ...]:
         """(attribute, value) of what is stated."""
@@ -150,10 +173,11 @@ class Mention:
 class Statement:
     """The meaning of a caption. ``relation`` holds between the first and the second mention.
 
-    >>> ring = Scene((Object("circle", "red", "small", "plain", 0, 0), Object("star", "red", "large", "plain", 0, 2)), "gray")
-    >>> Statement((Mention("circle"), Mention("star")), relation="left of").true_of(ring)
+    >>> circle, star = Object("circle", "red", "small", "plain", 0, 0), Object("star", "red", "large", "plain", 0, 2)
+    >>> Statement((Mention("circle"), Mention("star")), relation="left of").true_of(Scene((circle, star), "gray"))
     True
-    >>> Statement((Mention(color="red", count=2), Mention("star"))).true_of(ring)  # needs three objects
+    >>> needs_three = Statement((Mention(color="red", count=2), Mention("star")))
+    >>> needs_three.true_of(Scene((circle, star), "gray"))
     False
     """
 
@@ -162,10 +186,12 @@ class Statement:
     relation: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.mentions or any(mention.count < 1 for mention in self.mentions):
-            raise ValueError("a statement needs at least one mention, and every count must be 1 or more")
-        if self.relation is not None and (self.relation not in RELATIONS or len(self.mentions) < 2):
-            raise ValueError(f"relation must be one of {RELATIONS} between two mentions; got {self.relation!r}")
+        if len(self.mentions) < (1 if self.relation is None else 2):
+            raise ValueError("a statement needs at least one mention, and two for a relation")
+        if self.background is not None:
+            _check_value("background", self.background, BACKGROUNDS)
+        if self.relation is not None:
+            _check_value("relation", self.relation, RELATIONS)
 
     @property
     def n_stated(self) -> int:
@@ -209,9 +235,11 @@ def related(first: Object, relation: str, second: Object) -> bool:
 def relevance(statements: Sequence[Statement], scenes: Sequence[Scene]) -> Relevance:
     """All true (statement, scene) pairs, with grade 1: (n_texts, n_images), sparse.
 
-    Bit i of a per-image mask says that object i has a value. A mention is possible where the masks of what it states have
-    at least ``count`` bits in common; only images where every mention is possible are looked at one by one.
+    Bit i of a per-image mask says that object i has a value. A mention is possible where the masks of what it states
+    have at least ``count`` bits in common; only images where every mention is possible are looked at one by one.
     """
+    if not statements or not scenes:
+        raise ValueError(f"statements and scenes must not be empty; got {len(statements)} and {len(scenes)}")
     masks = _masks(scenes)
     n_objects = np.array([len(scene.objects) for scene in scenes])
     possible: dict[Mention, np.ndarray] = {}
@@ -251,7 +279,7 @@ def _true_scenes(
         keep = keep & masks["background", statement.background]
     for mention in statement.mentions:
         if mention not in possible:
-            common = np.full(len(scenes), (1 << MAX_OBJECTS) - 1, np.uint16)
+            common = np.full(len(scenes), 0xFFFF, np.uint16)
             for pair in mention.stated:
                 common = common & masks[pair]
             possible[mention] = np.bitwise_count(common) >= mention.count
@@ -265,8 +293,8 @@ def _true_scenes(
 def sample_scene(dice: Dice, *, objects: tuple[int, int] = (1, 4)) -> Scene:
     """A random scene: uniform number of objects, attributes and places.
 
-    A quarter of the objects after the first repeat an earlier one in some attributes, so that counting ("two stars") and
-    telling apart what differs in one attribute only are needed.
+    A quarter of the objects after the first repeat an earlier one in some attributes, so that counting ("two stars")
+    and telling apart what differs in one attribute only are needed.
     """
     n = objects[0] + dice.below(objects[1] - objects[0] + 1)
     things: list[Object] = []
@@ -289,28 +317,24 @@ def sample_in_split(dice: Dice, split: str, *, objects: tuple[int, int] = (1, 4)
             return scene
 
 
-def sample_statement(
-    dice: Dice, scene: Scene, *, completeness: float = 0.6, relations: float = 0.3
-) -> Statement:
+def sample_statement(dice: Dice, scene: Scene, *, completeness: float = 0.6, relations: float = 0.3) -> Statement:
     """A random true statement about a scene.
 
     ``completeness`` is the share of the 4 * n_objects + 1 attributes (those of the objects and the background) that is
-    stated, rounded at random, at least one shape; objects of which nothing is stated are not mentioned. Shapes come first
-    more often than colours, these more often than the rest. ``relations`` is the probability of a stated relation where
-    there are two single mentions.
+    stated, rounded at random, at least one shape; objects of which nothing is stated are not mentioned. Shapes are
+    stated more often than colours, these more often than the rest. ``relations`` is the probability of a stated
+    relation where there are two single mentions.
     """
     stated, background = _choose_stated(dice, scene, completeness)
     mentions: dict[Mention, list[Object]] = {}
     for index, thing in enumerate(scene.objects):
-        names = stated[index]
         for earlier in range(index):  # say "two stars" now and then, not "a star and a red star"
-            same = stated[earlier] and names and all(
-                getattr(thing, name) == getattr(scene.objects[earlier], name) for name in stated[earlier]
-            )
+            model, names = scene.objects[earlier], stated[earlier]
+            same = names and stated[index] and all(getattr(thing, name) == getattr(model, name) for name in names)
             if same and dice.chance(0.5):
-                names = stated[index] = stated[earlier]
-        if names:
-            mention = Mention(**{name: getattr(thing, name) for name in ATTRIBUTES if name in names})
+                stated[index] = names
+        if stated[index]:
+            mention = Mention(**{name: getattr(thing, name) for name in ATTRIBUTES if name in stated[index]})
             mentions.setdefault(mention, []).append(thing)
     return _phrase(dice, mentions, scene.background if background else None, relations)
 
@@ -334,9 +358,7 @@ def _choose_stated(dice: Dice, scene: Scene, completeness: float) -> tuple[list[
     return stated, background
 
 
-def _phrase(
-    dice: Dice, mentions: dict[Mention, list[Object]], background: str | None, relations: float
-) -> Statement:
+def _phrase(dice: Dice, mentions: dict[Mention, list[Object]], background: str | None, relations: float) -> Statement:
     """Put the mentions in order, those in a relation first, and count the objects of each."""
     singles = [mention for mention, things in mentions.items() if len(things) == 1]
     relation = None

@@ -1,0 +1,428 @@
+"""Exact search against slow loops, other libraries and planted truth, over every tiling and screening precision."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import search_log_sum_exp, search_ranks, search_scores, search_top_k
+
+from workbench.search import LogSumExp, RankPositives, TopK, TopKMean, exact, k_occurrence, pair_scores, scan, tiles
+from workbench.types import Relevance, unit_vectors
+
+KINDS = ("random", "duplicates", "constant", "integers", "near ties", "float64", "long and short", "one item", "one query")
+
+
+def world(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, Relevance]:
+    """Two sides of different sizes and a relevance with empty rows, many positives and judged negatives."""
+    rng = np.random.default_rng(seed)
+    n_queries, n_gallery, dim = int(rng.integers(15, 40)), int(rng.integers(41, 70)), int(rng.integers(1, 20))
+    n_queries, n_gallery = (1 if kind == "one query" else n_queries), (1 if kind == "one item" else n_gallery)
+    queries, gallery = rng.standard_normal((n_queries, dim)), rng.standard_normal((n_gallery, dim))
+    if kind == "duplicates":
+        queries, gallery = queries[rng.integers(0, 3, n_queries)], gallery[rng.integers(0, 9, n_gallery)]
+    if kind == "constant":
+        queries, gallery = np.tile(queries[:1], (n_queries, 1)), np.tile(gallery[:1], (n_gallery, 1))
+    if kind == "integers":
+        queries, gallery = rng.integers(-2, 3, queries.shape), rng.integers(-2, 3, gallery.shape)
+    if kind == "near ties":
+        gallery = gallery[:1] + 1e-8 * rng.integers(-3, 4, gallery.shape)
+    if kind == "long and short":
+        queries, gallery = queries * 10.0 ** rng.integers(-9, 9, (n_queries, 1)), gallery * 1e6
+    wide = kind in ("float64", "near ties")
+    kind_of_number = np.float64 if wide else np.float32
+    return queries.astype(kind_of_number), gallery.astype(kind_of_number), judged(rng, n_queries, n_gallery)
+
+
+def judged(rng: np.random.Generator, n_queries: int, n_gallery: int) -> Relevance:
+    """Row 0 has positives nearly everywhere, others about three; some rows have none; some pairs are judged wrong."""
+    grades = rng.integers(-1, 3, (n_queries, n_gallery)) * (rng.random((n_queries, n_gallery)) < 0.1)
+    grades[0, : n_gallery - n_gallery // 5] = 1
+    rows, columns = np.nonzero(grades)
+    return Relevance.from_pairs(rows, columns, grades[rows, columns], n_queries=n_queries, n_gallery=n_gallery)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs are scored a handful at a time, so that a few kilobytes of memory are enough and tiles are tiny."""
+    monkeypatch.setattr(exact, "_CHUNK_NUMBERS", 64)
+
+
+def scan_all(queries, gallery, consumers, *, tiny: bool, **options):
+    """One scan, with tiles of a few pairs when ``tiny``."""
+    if not tiny:
+        return scan(queries, gallery, consumers, **options)
+    keep = exact._state_bytes(consumers, queries, gallery) + 32 * 64
+    return scan(queries, gallery, consumers, memory=keep + 40 * 160 + 16 * 8 * queries.shape[1], **options)
+
+
+def same(first, second, *names: str) -> None:
+    for name in names:
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+
+
+# The score of a pair
+
+
+def test_the_score_is_the_dot_product_as_exact_arithmetic_has_it() -> None:
+    rng = np.random.default_rng(0)
+    for dim in (1, 2, 3, 7, 64, 513):
+        a, b = rng.standard_normal((2, 1, dim))
+        truth = sum(Fraction(x) * Fraction(y) for x, y in zip(a[0].tolist(), b[0].tolist(), strict=True))
+        size = float(np.abs(a * b).sum())
+        assert abs(Fraction(pair_scores(a, b, [0], [0])[0]) - truth) <= (math.ceil(math.log2(dim)) + 2) * 2**-53 * size
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [1, 5, 64, 301])
+def test_a_score_depends_on_nothing_but_its_two_vectors(dtype: type, dim: int, small_chunks: None) -> None:
+    rng = np.random.default_rng(dim)
+    queries, gallery = rng.standard_normal((7, dim)).astype(dtype), rng.standard_normal((11, dim)).astype(dtype)
+    full = search_scores(queries, gallery)
+    rows, columns = rng.integers(0, 7, 300), rng.integers(0, 11, 300)
+    for left, right in (
+        (queries, gallery),
+        (np.asfortranarray(queries), np.asfortranarray(gallery)),
+        (np.repeat(queries, 2, axis=0)[::2], np.repeat(gallery, 3, axis=1)[:, ::3]),
+        (queries.astype(np.float64), gallery.astype(np.float64)),
+    ):
+        np.testing.assert_array_equal(pair_scores(left, right, rows, columns), full[rows, columns])
+    np.testing.assert_array_equal(pair_scores(gallery, queries, columns, rows), full[rows, columns])
+    alone = [pair_scores(queries, gallery, [row], [column])[0] for row, column in zip(rows, columns, strict=True)]
+    np.testing.assert_array_equal(alone, full[rows, columns])
+
+
+def test_pairs_of_different_lengths_and_dimensions_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 rows but 1 columns"):
+        pair_scores(np.ones((2, 3)), np.ones((4, 3)), [0, 1], [0])
+    with pytest.raises(ValueError, match="same dim"):
+        pair_scores(np.ones((2, 3)), np.ones((4, 2)), [0], [0])
+
+
+# The bound
+
+
+@pytest.mark.parametrize("screen", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_screened_score_leaves_its_bound(kind: str, screen: exact.Screen) -> None:
+    queries, gallery, _ = world(kind, 1)
+    truth = search_scores(queries, gallery)
+    norms = exact._norms(queries, "queries"), exact._norms(gallery, "gallery")
+    for tile in tiles(queries, gallery, norms=norms, shape=(7, 9), screen=screen):
+        apart = np.abs(tile.scores - truth[tile.rows, tile.columns])
+        assert (apart <= tile.error[:, None]).all()
+        assert (apart <= tile.T.error[None, :]).all()
+
+
+def test_without_the_bound_the_scan_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, gallery, relevance = world("near ties", 0)
+    monkeypatch.setattr(exact, "error_factor", lambda dim, screen: 0.0)
+    with pytest.raises(FloatingPointError, match="screen='float64'"):
+        scan(queries, gallery, [RankPositives(relevance)])
+
+
+def test_screened_scores_alone_would_give_other_ranks() -> None:
+    """The world is hard enough: ranks counted on the float32 product differ from the exact ones."""
+    queries, gallery, relevance = world("near ties", 0)
+    careless, _ = search_ranks((queries.astype(np.float32) @ gallery.astype(np.float32).T), relevance)
+    assert (careless != scan(queries, gallery, [RankPositives(relevance)])[0].better).any()
+
+
+# Consumers against loops
+
+
+@pytest.mark.parametrize("tiny", [False, True])
+@pytest.mark.parametrize("screen", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_consumer_equals_the_slow_loops(
+    kind: str, screen: exact.Screen, tiny: bool, small_chunks: None
+) -> None:
+    for seed in range(3):
+        queries, gallery, relevance = world(kind, seed)
+        check_against_loops(queries, gallery, relevance, seed, tiny=tiny, screen=screen)
+
+
+@given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS), tiny=st.booleans(), wide=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_random_worlds(seed: int, kind: str, tiny: bool, wide: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_CHUNK_NUMBERS", 64)
+        queries, gallery, relevance = world(kind, seed)
+        check_against_loops(queries, gallery, relevance, seed, tiny=tiny, screen="float64" if wide else "float32")
+
+
+def check_against_loops(queries, gallery, relevance, seed, *, tiny, screen) -> None:
+    rng = np.random.default_rng(seed + 1)
+    n_queries, n_gallery = len(queries), len(gallery)
+    scores = search_scores(queries, gallery)
+    ids = [f"item {i}" for i in rng.permutation(n_gallery)]  # "item 10" sorts before "item 9"
+    stack = rng.choice([0.0, 0.25, -0.5], (3, n_gallery))
+    row = rng.integers(0, 3, n_queries)
+    k, back = int(rng.integers(1, n_gallery + 1)), int(rng.integers(1, n_queries + 1))
+    consumers = [
+        TopK(k), TopK(k, ids=ids), TopK(back, of="gallery"), TopK(k, bias=stack[1]), TopK(k, bias=stack, bias_row=row),
+        RankPositives(relevance), RankPositives(relevance.T, of="gallery"), RankPositives(relevance, bias=stack[1]),
+        RankPositives(relevance, bias=stack, bias_row=row), TopKMean(back, of="gallery"),
+    ]  # fmt: skip
+    results = scan_all(queries, gallery, consumers, tiny=tiny, screen=screen)
+    matrices = [scores, scores, scores.T, scores - stack[1], scores - stack[row]]
+    for found, matrix, depth, names in zip(results, matrices, [k, k, back, k, k], [None, ids, None, None, None], strict=False):
+        for ours, theirs in zip((found.indices, found.scores, found.kth_tied), search_top_k(matrix, depth, names), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    for found, matrix in zip(results[5:9], [scores, scores.T, scores - stack[1], scores - stack[row]], strict=True):
+        truth = relevance.T if matrix.shape == (n_gallery, n_queries) and found.n_gallery == n_queries else relevance
+        better, tied = search_ranks(matrix, truth)
+        np.testing.assert_array_equal(found.better, better)
+        np.testing.assert_array_equal(found.tied, tied)
+        same(found, truth.positives, "indptr", "items", "grades", "n_gallery")
+    np.testing.assert_array_equal(results[9], np.sort(scores.T, axis=1)[:, ::-1][:, :back].copy().mean(axis=1))
+
+
+def test_a_query_with_hundreds_of_positives() -> None:
+    rng = np.random.default_rng(5)
+    queries, gallery = rng.integers(-3, 4, (4, 6)).astype(np.float32), rng.integers(-3, 4, (900, 6)).astype(np.float32)
+    relevance = Relevance.from_pairs(np.repeat([1, 3], 500), np.tile(np.arange(500), 2), n_queries=4, n_gallery=900)
+    (found,) = scan(queries, gallery, [RankPositives(relevance)])
+    better, tied = search_ranks(search_scores(queries, gallery), relevance)
+    np.testing.assert_array_equal(found.better, better)
+    np.testing.assert_array_equal(found.tied, tied)
+    assert tied.max() > 10
+    assert found.positives_per_query.tolist() == [0, 500, 0, 500]
+
+
+def test_by_hand() -> None:
+    """Scores 3 1 3 | 0 1 0 and a bias that takes two from the first item."""
+    queries, gallery = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[3.0, 0.0], [1.0, 1.0], [3.0, 0.0]])
+    relevance = Relevance.from_pairs([0, 1], [2, 0], n_queries=2, n_gallery=3)
+    plain, ranks, biased = scan(queries, gallery, [TopK(1), RankPositives(relevance), TopK(2, bias=[2.0, 0, 0])])
+    assert plain.indices.tolist() == [[0], [1]]
+    assert plain.kth_tied.tolist() == [True, False]
+    assert (ranks.better.tolist(), ranks.tied.tolist()) == ([0, 1], [1, 1])
+    assert biased.indices.tolist() == [[2, 0], [1, 2]]
+    assert biased.scores.tolist() == [[3.0, 1.0], [1.0, 0.0]]
+
+
+# Results do not depend on how the work is done
+
+
+def test_a_scan_can_be_cut_anywhere_and_merged() -> None:
+    rng = np.random.default_rng(2)
+    queries, gallery, relevance = world("integers", 3)
+    norms = exact._norms(queries, "queries"), exact._norms(gallery, "gallery")
+    consumers = [TopK(5), TopK(4, of="gallery"), RankPositives(relevance), TopKMean(3, of="gallery")]
+    whole = scan(queries, gallery, consumers)
+    for consumer, truth in zip(consumers, whole, strict=True):
+        sides = (queries, gallery) if consumer.of == "queries" else (gallery, queries)
+        parts = [consumer.begin(*sides) for _ in range(3)]
+        for tile in tiles(queries, gallery, norms=norms, shape=(4, 6), screen="float32"):
+            parts[rng.integers(3)].update(tile if consumer.of == "queries" else tile.T)
+        parts[0].merge(parts[2])
+        parts[0].merge(parts[1])
+        found = parts[0].finish()
+        if isinstance(consumer, TopKMean):
+            np.testing.assert_array_equal(found, truth)
+        else:
+            names = ("better", "tied") if isinstance(consumer, RankPositives) else ("indices", "scores", "kth_tied")
+            same(found, truth, *names)
+
+
+@pytest.mark.parametrize("kind", ["duplicates", "integers", "near ties"])
+def test_the_order_of_items_does_not_matter(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    queries, gallery, relevance = world(kind, 6)
+    ids = np.array([f"{i:03d}" for i in range(len(gallery))])
+    shuffle = rng.permutation(len(gallery))
+    place = np.argsort(shuffle)
+    moved = Relevance.from_pairs(
+        relevance.queries, place[relevance.items], relevance.grades, n_queries=len(queries), n_gallery=len(gallery)
+    )
+    nearest, ranks = scan(queries, gallery, [TopK(7, ids=ids), RankPositives(relevance)])
+    again, ranks_again = scan(queries, gallery[shuffle], [TopK(7, ids=ids[shuffle]), RankPositives(moved)])
+    np.testing.assert_array_equal(ids[nearest.indices], ids[shuffle][again.indices])
+    same(nearest, again, "scores", "kth_tied")
+    by_item = np.lexsort((shuffle[ranks_again.items], ranks_again.queries))
+    np.testing.assert_array_equal(ranks.better, ranks_again.better[by_item])
+    np.testing.assert_array_equal(ranks.tied, ranks_again.tied[by_item])
+
+
+def test_threads_do_not_matter() -> None:
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    rng = np.random.default_rng(0)
+    queries, gallery = (unit_vectors(rng.standard_normal((n, 96))) for n in (700, 900))
+    found = []
+    for threads in (1, 2):
+        with limits(threads):
+            found.append(scan(queries, gallery, [TopK(10), TopK(10, of="gallery")]))
+    for first, second in zip(*found, strict=True):
+        same(first, second, "indices", "scores", "kth_tied")
+
+
+def test_a_gallery_on_disk_gives_the_same(tmp_path: Path) -> None:
+    queries, gallery, relevance = world("random", 8)
+    on_disk = np.memmap(tmp_path / "gallery.f32", np.float32, "w+", shape=gallery.shape)
+    on_disk[:] = gallery
+    on_disk.flush()
+    mapped = np.memmap(tmp_path / "gallery.f32", np.float32, "r", shape=gallery.shape)
+    consumers = [TopK(5), RankPositives(relevance), TopKMean(2, of="gallery")]
+    first, second = scan(queries, gallery, consumers), scan(queries, mapped, consumers)
+    same(first[0], second[0], "indices", "scores", "kth_tied")
+    same(first[1], second[1], "better", "tied")
+    np.testing.assert_array_equal(first[2], second[2])
+
+
+def test_inputs_are_left_alone_and_consumers_can_be_used_again() -> None:
+    queries, gallery, relevance = world("random", 9)
+    bias = np.linspace(0, 1, len(gallery))
+    for array in (queries, gallery, bias):
+        array.flags.writeable = False
+    consumers = [TopK(3, bias=bias), RankPositives(relevance, bias=bias), LogSumExp(2.0, exclude=relevance)]
+    first, second = scan(queries, gallery, consumers), scan(queries, gallery, consumers)
+    same(first[0], second[0], "indices", "scores", "kth_tied")
+    same(first[1], second[1], "better", "tied")
+    np.testing.assert_array_equal(first[2], second[2])
+
+
+def test_progress_counts_tiles(small_chunks: None) -> None:
+    queries, gallery, _ = world("random", 1)
+    calls: list[tuple[int, int]] = []
+    scan_all(queries, gallery, [TopK(1)], tiny=True, progress=lambda done, total: calls.append((done, total)))
+    assert len(calls) > 10
+    assert calls == [(i + 1, len(calls)) for i in range(len(calls))]
+
+
+@pytest.mark.parametrize("kind", ["random", "constant"])
+def test_memory_stays_within_what_was_asked(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    queries, gallery = (unit_vectors(rng.standard_normal((n, 16))) for n in (900, 1100))
+    if kind == "constant":
+        queries, gallery = np.repeat(queries[:1], 900, 0), np.repeat(gallery[:1], 1100, 0)
+    own = np.arange(900)
+    relevance = Relevance.from_pairs(own, own, n_queries=900, n_gallery=1100)
+    consumers = [TopK(10), TopK(10, of="gallery"), RankPositives(relevance), RankPositives(relevance.T, of="gallery")]
+    allowed = 24 * 2**20
+    tracemalloc.start()
+    found = scan(queries, gallery, consumers, memory=allowed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= allowed
+    if kind == "constant":
+        assert found[0].indices.tolist() == [list(range(10))] * 900
+        assert (found[2].better == 0).all()
+        assert (found[2].tied == 1099).all()
+
+
+# Float consumers
+
+
+@pytest.mark.parametrize("beta", [0.5, 20.0, 1000.0])
+@pytest.mark.parametrize("of", ["queries", "gallery"])
+def test_log_sum_exp_equals_exactly_rounded_sums_for_any_tiling(beta: float, of: str, small_chunks: None) -> None:
+    for kind in ("random", "constant", "float64", "one item", "one query"):
+        queries, gallery, _ = world(kind, 2)
+        scores = search_scores(queries, gallery)
+        truth = search_log_sum_exp(scores if of == "queries" else scores.T, beta)
+        for tiny in (False, True):
+            (found,) = scan_all(queries, gallery, [LogSumExp(beta, of=of)], tiny=tiny)
+            np.testing.assert_allclose(found, truth, rtol=1e-12, atol=1e-12 * max(1 / beta, np.abs(scores).max()))
+
+
+def test_excluded_pairs_are_as_if_they_did_not_exist(small_chunks: None) -> None:
+    rng = np.random.default_rng(3)
+    queries, gallery, _ = world("integers", 4)
+    hidden = rng.random((len(queries), len(gallery))) < 0.3
+    rows, columns = np.nonzero(hidden)
+    exclude = Relevance.from_pairs(rows, columns, n_queries=len(queries), n_gallery=len(gallery))
+    scores = search_scores(queries, gallery)
+    consumers = [LogSumExp(0.7, of="gallery", exclude=exclude.T), TopKMean(3, of="gallery", exclude=exclude.T)]
+    consumers += [TopK(4, exclude=exclude)]
+    for tiny in (False, True):
+        smooth, mean, nearest = scan_all(queries, gallery, consumers, tiny=tiny)
+        for item in range(len(gallery)):
+            left = scores[~hidden[:, item], item]
+            scaled = np.log(np.mean(np.exp(0.7 * left)) * len(queries)) / 0.7
+            assert smooth[item] == pytest.approx(scaled, rel=1e-12)
+            assert mean[item] == np.sort(left)[::-1][:3].copy().mean()
+        for query, row in enumerate(np.where(hidden, -np.inf, scores)):
+            order = sorted(range(len(row)), key=lambda j: (-row[j], j))  # noqa: B023
+            assert nearest.indices[query].tolist() == order[:4]
+            assert nearest.kth_tied[query] == (row[order[3]] == row[order[4]])
+
+
+def test_pairs_judged_wrong_are_not_excluded() -> None:
+    judged_wrong = Relevance.from_pairs([0], [1], [0.0], n_queries=2, n_gallery=3)
+    queries, gallery = np.eye(2), np.array([[1.0, 0.0], [5.0, 0.0], [0.0, 1.0]])
+    assert scan(queries, gallery, [TopK(1, exclude=judged_wrong)])[0].indices.tolist() == [[1], [2]]
+
+
+def test_k_occurrence_counts_items_never_retrieved() -> None:
+    nearest, back = scan(np.ones((4, 1)), np.array([[1.0], [2.0], [0.0]]), [TopK(2), TopK(3, of="gallery")])
+    assert k_occurrence(nearest).tolist() == [4, 4, 0]
+    assert k_occurrence(back).tolist() == [3, 3, 3, 0]
+
+
+# Other people's code
+
+
+@pytest.mark.parametrize("k", [5, 10])
+def test_k_occurrence_equals_scikit_hubness(shared: Callable[[str], Path], k: int) -> None:
+    with np.load(shared("golden/inputs__clip_coco_t2i.npz")) as inputs:
+        queries, gallery = unit_vectors(inputs["Q"]), unit_vectors(inputs["G"])
+    with np.load(shared("golden/hubness_skhubness__clip_coco_t2i.npz")) as golden:
+        expected = golden[f"cosine_k{k}__k_occurrence"]
+    np.testing.assert_array_equal(k_occurrence(scan(queries, gallery, [TopK(k)])[0]), expected)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("queries", "gallery", "make", "message"),
+    [
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(5), "k = 5 exceeds the 4 items"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(3, of="gallery"), "k = 3 exceeds the 2 items"),
+        (np.ones((2, 3)), np.ones((4, 2)), lambda: TopK(1), "3 dimensions and the gallery has 2"),
+        (np.ones((2, 3)), np.full((4, 3), np.nan), lambda: TopK(1), "4 of 4 gallery vectors hold NaN"),
+        (np.ones((2, 3)), np.full((4, 3), 1e200), lambda: TopK(1), "longer than 1e\\+150"),
+        (np.ones((2, 3), int), np.ones((4, 3)), lambda: TopK(1), "float32 or float64; got int64"),
+        (np.ones(3), np.ones((4, 3)), lambda: TopK(1), "shape"),
+        (np.ones((0, 3)), np.ones((4, 3)), lambda: TopK(1), "n, dim >= 1"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(0), "at least 1; got 0"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, of="images"), "'images'"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, bias=np.ones(2)), "bias must be \\(4,\\)"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, bias=np.ones((2, 4))), "without bias_row"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, bias=np.ones(4), bias_row=[0, 0]), "with bias_row"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, bias=np.ones((2, 4)), bias_row=[0, 2]), "0..1"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, bias_row=[0, 0]), "no bias was given"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, bias=[0, 0, 0, np.nan]), "bias must be finite"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, ids=["a", "b"]), "2 ids for 4 items"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopK(1, ids=["a", "b", "b", "c"]), "'b' occurs 2 times"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: LogSumExp(0.0), "beta must be a positive number"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: RankPositives(pairs(4, 2)), "\\(2, 4\\) is needed"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: LogSumExp(1.0, exclude=pairs(2, 4, full=True)), "all its 4 columns"),
+        (np.ones((2, 3)), np.ones((4, 3)), lambda: TopKMean(4, exclude=pairs(2, 4)), "3 items left after exclusion"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_came_and_what_was_expected(queries, gallery, make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        scan(queries, gallery, [make()])
+
+
+def pairs(n_queries: int, n_gallery: int, *, full: bool = False) -> Relevance:
+    columns = np.arange(n_gallery) if full else np.zeros(1, int)
+    return Relevance.from_pairs(np.zeros(len(columns), int), columns, n_queries=n_queries, n_gallery=n_gallery)
+
+
+def test_too_little_memory_and_an_unknown_screen_are_refused() -> None:
+    with pytest.raises(ValueError, match="memory=1000 bytes is too little.*need about") as caught:
+        scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], memory=1000)
+    needed = int(str(caught.value).split("about ")[1].split()[0])
+    assert scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], memory=needed)[0].k == 1
+    with pytest.raises(ValueError, match="'float16'"):
+        scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], screen="float16")

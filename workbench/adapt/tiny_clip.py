@@ -1,0 +1,341 @@
+"""Train the built-in tiny CLIP: an open_clip model for the procedural scenes, in minutes on two cores.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
+https://arxiv.org/abs/2103.00020. It differs in everything that is size: a small residual network, a small text
+transformer, captions in English and German with a little French and Spanish, and no Japanese.
+
+The same seed, number of threads, versions and kind of processor give the same weights; another number of threads or
+another processor sums in another order and gives slightly different ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.adapt.merges import learn_merges, merges_file
+from workbench.datasets import scenes as world
+from workbench.encoders import EncoderError, words
+from workbench.encoders.store import canonical_json, write_atomically
+
+LANGUAGES = {"en": 0.45, "de": 0.45, "fr": 0.05, "es": 0.05}
+MEAN, STD = (0.72, 0.72, 0.73), (0.19, 0.18, 0.18)
+VISION = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
+TEXT = {"context_length": 40, "width": 128, "heads": 4, "layers": 2, "no_causal_mask": True}
+STEPS, BATCH_SIZE = 1500, 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that fixes a training run.
+
+    steps, batch_size, seed : of the stream of ``scenes.training_batch`` and of the first weights. learning_rate : its
+    peak, after a linear rise over the first twentieth, then a cosine to zero. weight_decay : of matrices only.
+    languages : share of the captions. embed_dim, vision, text : the open_clip architecture. threads : of torch.
+    """
+
+    steps: int = STEPS
+    batch_size: int = BATCH_SIZE
+    seed: int = 0
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    languages: Mapping[str, float] = field(default_factory=lambda: dict(LANGUAGES))
+    embed_dim: int = 128
+    vision: Mapping[str, Any] = field(default_factory=lambda: dict(VISION))
+    text: Mapping[str, Any] = field(default_factory=lambda: dict(TEXT))
+    bf16: bool = False
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where the checkpoint lies, how many steps were made now, and the loss at the end (mean of the last steps)."""
+
+    folder: Path
+    steps_now: int
+    final_loss: float
+
+
+def train_tiny_clip(
+    out: Path | str,
+    *,
+    steps: int = STEPS,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool | None = None,
+    threads: int = 2,
+    recipe: Recipe | None = None,
+    save_every: int = 100,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train, and write a folder that ``load("open_clip:local-dir:OUT")`` reads.
+
+    recipe : all dials at once; it then replaces steps, batch_size, seed and threads. resume : continue from
+    ``OUT/checkpoint`` when it is there and was made by the same recipe (anything else there is an error); the result
+    is that of an uninterrupted run. stop_after : make at most this many steps now and leave a checkpoint.
+    """
+    chosen = recipe or Recipe(steps=steps, batch_size=batch_size, seed=seed, threads=threads)
+    if chosen.steps < 1 or chosen.batch_size < 2:
+        raise ValueError(f"steps must be at least 1 and batch_size at least 2; got {chosen.steps}, {chosen.batch_size}")
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _torch_settings(chosen):
+        run = _start(folder, chosen)
+        if resume:
+            _restore(run, folder / "checkpoint")
+        first = run.step
+        last = chosen.steps if stop_after is None else min(chosen.steps, first + stop_after)
+        for _ in _bar(_steps(run, last), first, chosen.steps, progress):
+            if run.step % save_every == 0 or run.step == last:
+                _save(run, folder / "checkpoint")
+        if run.step == chosen.steps:
+            _finish(run, folder)
+    return Trained(folder, run.step - first, float(np.mean(run.losses[-50:])))
+
+
+@dataclass
+class _Run:
+    """The moving parts of a training run."""
+
+    recipe: Recipe
+    model: Any
+    tokenizer: Any
+    optimizer: Any
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def _torch_settings(recipe: Recipe) -> Iterator[None]:
+    """Threads, determinism and the random state, put back at the end."""
+    import torch
+
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.set_num_threads(recipe.threads)
+        torch.use_deterministic_algorithms(True)
+        torch.manual_seed(recipe.seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(strict)
+
+
+def vocabulary(languages: Sequence[str]) -> list[str]:
+    """Every word that training captions in these languages can hold, in alphabetical order."""
+    return sorted({word for language in languages for entry in world.vocabulary(language) for word in words(entry)})
+
+
+def _start(folder: Path, recipe: Recipe) -> _Run:
+    """Write tokenizer and configuration, and build a model with fresh weights."""
+    import torch
+
+    from workbench.encoders.openclip import CONFIG, MERGES, untrained
+
+    equal = dict.fromkeys(recipe.languages, 1 / len(recipe.languages))
+    captions = world.training_batch(0, seed=recipe.seed, batch_size=1024, languages=equal)[1]
+    merges = learn_merges([*captions, *vocabulary(list(recipe.languages))])
+    write_atomically(folder / MERGES, merges_file(merges))
+    write_atomically(folder / CONFIG, _pretty(_config(recipe, vocab_size=512 + len(merges) + 2)))
+    model, tokenizer = untrained(folder)
+    model.visual.to(memory_format=torch.channels_last)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return _Run(recipe, model.train(), tokenizer, torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), foreach=True))
+
+
+def _config(recipe: Recipe, *, vocab_size: int) -> dict[str, Any]:
+    """``open_clip_config.json``."""
+    model = {
+        "embed_dim": recipe.embed_dim,
+        "quick_gelu": False,
+        "vision_cfg": dict(recipe.vision),
+        "text_cfg": {**recipe.text, "vocab_size": vocab_size},
+    }
+    preprocess = {
+        "mean": list(MEAN), "std": list(STD), "interpolation": "bicubic", "resize_mode": "squash",
+        "size": recipe.vision["image_size"],
+    }  # fmt: skip
+    return {"model_cfg": model, "preprocess_cfg": preprocess}
+
+
+def _learning_rate(recipe: Recipe, step: int) -> float:
+    rise = max(1, recipe.steps // 20)
+    fall = 0.5 * (1 + math.cos(math.pi * max(0, step - rise) / max(1, recipe.steps - rise)))
+    return recipe.learning_rate * min(1.0, (step + 1) / rise) * fall
+
+
+def _batch(run: _Run, step: int) -> tuple[Any, Any]:
+    """(pixels (n, 3, size, size) float32, token ids (n, context)) of one step; a pure function of recipe and step."""
+    import torch
+
+    recipe = run.recipe
+    images, captions = world.training_batch(
+        step,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+        size=recipe.vision["image_size"],
+        languages=recipe.languages,
+    )
+    scale = np.float32(255) * np.array(STD, np.float32)
+    pixels = (images - np.float32(255) * np.array(MEAN, np.float32)) / scale
+    return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2), run.tokenizer(captions)
+
+
+def _steps(run: _Run, last: int) -> Iterator[float]:
+    """Train up to step ``last``; the next batch is made while the present one is learned."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(_batch, run, run.step) if run.step < last else None
+        while run.step < last:
+            pixels, ids = waiting.result()
+            if run.step + 1 < last:
+                waiting = pool.submit(_batch, run, run.step + 1)
+            run.losses.append(_learn(run, pixels, ids))
+            run.step += 1
+            yield run.losses[-1]
+
+
+def _learn(run: _Run, pixels: Any, ids: Any) -> float:
+    """One step on the symmetric cross-entropy of image-text scores (the InfoNCE loss of CLIP)."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    for group in run.optimizer.param_groups:
+        group["lr"] = _learning_rate(run.recipe, run.step)
+    with torch.autocast("cpu", torch.bfloat16, enabled=run.recipe.bf16):
+        images, texts = run.model.encode_image(pixels), run.model.encode_text(ids)
+    images, texts = (torch.nn.functional.normalize(side.float(), dim=1) for side in (images, texts))
+    scores = run.model.logit_scale.exp() * images @ texts.T
+    target = torch.arange(len(scores))
+    loss = (cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2
+    run.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    run.optimizer.step()
+    with torch.no_grad():
+        run.model.logit_scale.clamp_(0, math.log(100))
+    return float(loss.detach())
+
+
+def _bar(steps: Iterator[float], first: int, total: int, progress: bool | None) -> Iterator[float]:
+    """The same losses with a progress bar on stderr; quiet when stderr is no terminal, unless asked for."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() if progress is None else progress
+    with tqdm(total=total, initial=first, desc="train", unit="step", disable=not shown, file=sys.stderr) as bar:
+        for loss in steps:
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update()
+            yield loss
+
+
+def _tensors(run: _Run) -> dict[str, Any]:
+    """All tensors of the run under flat names: the model's, and the optimiser's by parameter number."""
+    tensors = {f"model/{name}": value for name, value in run.model.state_dict().items()}
+    for number, state in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{name}": value for name, value in state.items()}
+    return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+
+
+def _save(run: _Run, folder: Path) -> None:
+    """Tensors first, under the hash of their bytes, then the JSON that names them: a kill leaves the older pair."""
+    from safetensors.torch import save
+
+    data = save(_tensors(run))
+    name = f"tensors-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
+    write_atomically(folder / name, data)
+    state = {"recipe": _plain(run.recipe), "step": run.step, "losses": run.losses, "tensors": name}
+    write_atomically(folder / "state.json", canonical_json(state))
+    for old in folder.glob("tensors-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def _restore(run: _Run, folder: Path) -> None:
+    """Continue where a checkpoint stopped, if there is one."""
+    from safetensors.torch import load
+
+    if not (folder / "state.json").exists():
+        return
+    state = json.loads((folder / "state.json").read_bytes())
+    if state["recipe"] != _plain(run.recipe):
+        raise ValueError(
+            f"the checkpoint in {folder} was made by another recipe ({state['recipe']}); pass resume=False to start "
+            "again, or choose another folder"
+        )
+    data = (folder / state["tensors"]).read_bytes()
+    if hashlib.sha256(data).hexdigest()[:16] not in state["tensors"]:
+        raise EncoderError(f"{state['tensors']} in {folder} is damaged; pass resume=False to start again")
+    tensors = load(data)
+    prefix = "model/"
+    run.model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    optimizer = run.optimizer.state_dict()
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, number, key = name.split("/")
+            optimizer["state"].setdefault(int(number), {})[key] = value
+    run.optimizer.load_state_dict(optimizer)
+    run.step, run.losses = state["step"], state["losses"]
+
+
+def _finish(run: _Run, folder: Path) -> None:
+    """Write weights, manifest and probe; the checkpoint is no longer needed."""
+    from safetensors.torch import save
+
+    from workbench.encoders import openclip
+    from workbench.encoders.fingerprint import measure_probe, tokenizer_digest, weights_digest
+
+    state = {name: value.detach().contiguous().clone() for name, value in run.model.eval().state_dict().items()}
+    manifest = {
+        "name": "tiny-clip",
+        "arch": "tiny-clip",
+        "config": json.loads((folder / openclip.CONFIG).read_bytes()),
+        "weights_sha256": weights_digest(state),
+        "tokenizer_sha256": tokenizer_digest(run.tokenizer),
+        "recipe": _plain(run.recipe),
+        "data": {
+            "name": "scenes",
+            "split": "train",
+            "completeness": world.COMPLETENESS,
+            "paraphrase": world.PARAPHRASE,
+        },
+        "versions": openclip.versions(),
+        "loss": _loss_summary(run.losses),
+        "vocabulary": vocabulary(list(run.recipe.languages)),
+    }
+    for name in (openclip.MANIFEST, openclip.PROBE):
+        (folder / name).unlink(missing_ok=True)
+    write_atomically(folder / openclip.WEIGHTS, save(state))
+    encoder = openclip.load_local_dir(folder, name="tiny-clip")
+    write_atomically(folder / openclip.PROBE, _pretty(measure_probe(encoder)))
+    write_atomically(folder / openclip.MANIFEST, _pretty(manifest))
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def _loss_summary(losses: Sequence[float], points: int = 20) -> list[dict[str, float]]:
+    """The loss curve in at most 20 points: mean over equal stretches of steps."""
+    parts = np.array_split(np.asarray(losses), min(points, len(losses)))
+    ends = np.cumsum([len(part) for part in parts])
+    return [{"step": int(end), "loss": round(float(part.mean()), 4)} for end, part in zip(ends, parts, strict=True)]
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(asdict(recipe))))
+
+
+def _pretty(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()

@@ -1,0 +1,85 @@
+"""All the work of an audit, without a notebook: data in, run folder out.
+
+    from workbench.evaluate import evaluate
+    run = evaluate(dataset="folder:my-photos", encoder="tiny-clip")
+
+The parameters are those of the parameters cell of ``notebooks/reports/audit.ipynb``, which is their only definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.evaluate.analysis import RESULT_TYPES, Analysis, analyse
+from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, vectors_of
+from workbench.evaluate.writing import run_name, write_run
+from workbench.failures import EvaluationFailed
+from workbench.meter import Meter
+from workbench.parameters import Schema, read_schema
+from workbench.runs import Run, RunFolder
+from workbench.shipped import find
+
+__all__ = [
+    "RESULT_TYPES", "Analysis", "EvaluationFailed", "Prepared", "analyse", "audit_schema", "evaluate",
+    "evaluate_into", "load_collection", "load_encoder", "prepare", "vectors_of",
+]  # fmt: skip
+
+
+def audit_schema() -> Schema:
+    """The parameters of the audit, read from its notebook."""
+    return read_schema(find("notebooks/reports/audit.ipynb"))
+
+
+def evaluate(
+    dataset: str = "scenes", encoder: Any = "", *, out: str | Path = "runs", quiet: bool = True, **parameters: Any
+) -> Run:
+    """Audit a data set and write the run folder (without ``report.*``).
+
+    dataset, encoder : sources such as ``"folder:photos"`` and ``"open_clip:ViT-B-32@openai"``; ``encoder`` may also be
+    any object with ``name``, ``encode_image(images)`` and ``encode_text(texts)``.
+    out : where run folders go. parameters : any other line of the audit notebook's parameters cell, by its name.
+    Raises ParameterError or ValueError for bad input before anything is written, EvaluationFailed with the kept folder
+    when the computation stops.
+    """
+    source = encoder if isinstance(encoder, str) else ""
+    chosen = audit_schema().check({**audit_schema().defaults, **parameters, "dataset": dataset, "encoder": source})
+    folder = evaluate_into(
+        Path(out), chosen, encoder=None if isinstance(encoder, str) else encoder, progress=None if not quiet else False
+    )
+    return Run(folder.finish())
+
+
+def evaluate_into(
+    out: Path,
+    parameters: Mapping[str, Any],
+    *,
+    encoder: Any = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> RunFolder:
+    """Compute and write into ``out/NAME.partial``; the caller renames it when all is done.
+
+    parameters : already checked. encoder : an object that takes the place of ``parameters["encoder"]``.
+    progress : bars on stderr; None shows them only on a terminal. say : receives one line per stage.
+    """
+    with Meter() as meter:
+        with meter.stage("loading and encoding"):
+            prepared = prepare(parameters, encoder, progress=progress)
+            say(prepared.counts.line())
+            say(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
+        folder = RunFolder(out, run_name(parameters, prepared))
+        try:
+            analysis = analyse(prepared, parameters, meter=meter, say=say)
+            with meter.stage("writing"):
+                write_run(folder.path, prepared, analysis, parameters)
+        except Exception as error:
+            raise EvaluationFailed(meter.current, folder.fail(meter.current, f"{type(error).__name__}: {error}"), error) from error
+        except KeyboardInterrupt:
+            folder.fail(meter.current, "interrupted")
+            raise
+    from workbench.evaluate.writing import write_manifest
+
+    write_manifest(folder.path, prepared, parameters, meter)
+    return folder

@@ -1,0 +1,68 @@
+"""Findings about the input itself: counts against the card, unreadable items, batching, lengths of vectors."""
+
+from __future__ import annotations
+
+from workbench.evaluate.prepare import Prepared
+from workbench.types import Finding
+
+BATCH_LIMIT = 1e-5
+
+
+def data_findings(prepared: Prepared) -> list[Finding]:
+    """What the reader must know about the input before any score."""
+    found = [_counts(prepared), _unreadable(prepared)]
+    if prepared.invariance is not None:
+        found.append(_batching(prepared))
+    if prepared.norms:
+        found.append(_norms(prepared))
+    return found
+
+
+def _counts(prepared: Prepared) -> Finding:
+    counts, card = prepared.counts, prepared.collection.card
+    if not card.expected:
+        advice = f"{counts.line()}. The card states no expected counts: compare with the paper you want to match."
+        return Finding("data/counts", float(counts.images), None, None, "the card", "not measurable", advice)
+    if counts.mismatches:
+        advice = (
+            "; ".join(counts.mismatches)
+            + ". Scores on another selection are not comparable; check the split and the number of images kept."
+        )
+        return Finding("data/counts", float(len(counts.mismatches)), None, 0.0, "the card", "look", advice)
+    advice = f"{counts.line()}: as the card promises."
+    return Finding("data/counts", 0.0, None, 0.0, "the card", "ok", advice)
+
+
+def _unreadable(prepared: Prepared) -> Finding:
+    bad = prepared.collection.bad
+    share = len(bad) / (len(bad) + len(prepared.images))
+    if not bad:
+        return Finding("data/unreadable", 0.0, None, 0.0, "every listed item", "ok", "Every listed item was read.")
+    named = ", ".join(f"{item.id} ({item.reason})" for item in bad[:3])
+    advice = f"{len(bad)} items were left out with their captions, so the gallery is smaller than stated: {named}."
+    return Finding("data/unreadable", share, None, 0.0, "every listed item", "look", advice)
+
+
+def _batching(prepared: Prepared) -> Finding:
+    assert prepared.invariance is not None
+    error = prepared.invariance.max_cosine_error
+    source = "convention of this report: float32 stays near 1e-7, bf16 near 1e-3"
+    if error <= BATCH_LIMIT:
+        verdict, advice = "ok", "A vector does not depend on what else is in its batch."
+    else:
+        verdict, advice = "look", "Vectors change with their batch. Encode in float32, and state the batch size."
+    return Finding("encoder/batch invariance", error, None, BATCH_LIMIT, source, verdict, advice)  # type: ignore[arg-type]
+
+
+def _norms(prepared: Prepared) -> Finding:
+    low = min(pair[0] for pair in prepared.norms.values())
+    high = max(pair[1] for pair in prepared.norms.values())
+    spread = high / low - 1 if low > 0 else float("inf")
+    if spread < 1e-3:
+        advice, verdict = "All vectors have the same length: cosine and dot product rank alike.", "ok"
+    else:
+        advice, verdict = (
+            f"Vectors are {low:.3g} to {high:.3g} long, so cosine and dot product rank differently; "
+            "make sure that similarity= is the one the model was trained for.", "look",
+        )  # fmt: skip
+    return Finding("vectors/length spread", min(spread, 1e9), None, 1e-3, "equal lengths", verdict, advice)  # type: ignore[arg-type]

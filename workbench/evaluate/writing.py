@@ -1,0 +1,235 @@
+"""A run folder from an analysis: every file but the manifest is a pure function of the inputs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import workbench
+from workbench.evaluate.analysis import Analysis, Ranked
+from workbench.evaluate.prepare import Prepared
+from workbench.evaluate.scores import definitions, first_positive
+from workbench.meter import Meter
+from workbench.runs import (
+    SCHEMA, canonical_hash, neighbour_columns, results_json, safe_name, without_place, write_bytes, write_json,
+    write_parquet, write_trec,
+)  # fmt: skip
+from workbench.types import Embeddings
+
+REPORTED_VERSIONS = (
+    "numpy", "scipy", "scikit-learn", "torch", "torchvision", "open_clip_torch", "pillow", "matplotlib", "pandas",
+    "pyarrow", "papermill", "nbconvert", "umap-learn",
+)  # fmt: skip
+TIE_RULE = "expected value under random tie order; lists order equal scores by ascending item id"
+SCORE_RULE = "float64 dot product of the stored float32 vectors, summed in a fixed order"
+NOT_HASHED = ("run", "memory_mb", "keep_embeddings")
+
+
+def content_hash(prepared: Prepared) -> str:
+    """SHA-256 of ids, contents and relevance: two collections with the same hash are the same test."""
+    relevance = prepared.collection.relevance
+    return canonical_hash(
+        [
+            list(zip(prepared.images.ids, prepared.image_digests, strict=True)),
+            list(zip(prepared.texts.ids, prepared.text_digests, strict=True)),
+            relevance.queries.tolist(), relevance.items.tolist(), relevance.grades.tolist(),
+        ]
+    )  # fmt: skip
+
+
+def run_name(parameters: Mapping[str, Any], prepared: Prepared) -> str:
+    """``audit__{dataset}__{encoder}__{8 hex of parameters and content}``, legal on every file system."""
+    hashed = {name: value for name, value in shareable(parameters).items() if name not in NOT_HASHED}
+    digest = canonical_hash([hashed, content_hash(prepared), dict(prepared.about)])[:8]
+    encoder = prepared.encoder.name if prepared.encoder is not None else "vectors"
+    return f"audit__{safe_name(prepared.collection.card.name)}__{safe_name(encoder)}__{digest}"
+
+
+def shareable(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters without absolute paths."""
+    return {
+        name: without_place(value) if name in ("dataset", "encoder") else "" if name == "run" else value
+        for name, value in parameters.items()
+    }
+
+
+def write_run(path: Path, prepared: Prepared, analysis: Analysis, parameters: Mapping[str, Any]) -> None:
+    """metrics, findings, results, per-query table, ranked lists, thumbnails and layers."""
+    entries = {name: entry for one in analysis.ranked for name, entry in one.scores.entries().items()}
+    write_json(path / "metrics.json", {"schema": SCHEMA, **entries})
+    write_json(path / "findings.json", {"schema": SCHEMA, "findings": [one.flat() for one in analysis.findings]})
+    write_json(path / "results.json", results_json(analysis.results))
+    write_parquet(path / "per_query.parquet", _per_query(analysis, prepared))
+    if analysis.pictures:
+        columns = {"id": list(analysis.pictures), "picture": list(analysis.pictures.values())}
+        write_parquet(path / "thumbnails.parquet", columns)
+    for one in analysis.ranked:
+        ids = one.direction.queries.ids, one.direction.gallery.ids
+        write_trec(path / f"run_{one.direction.name}.trec", one.lists, *ids)
+        write_parquet(path / "layers" / f"neighbours_{one.direction.name}.parquet", neighbour_columns(one.lists, *ids))
+    write_parquet(path / "layers" / "items.parquet", _items(prepared))
+    _write_embeddings(path / "layers", prepared, keep=parameters["keep_embeddings"])
+
+
+def write_manifest(path: Path, prepared: Prepared, parameters: Mapping[str, Any], meter: Meter) -> None:
+    """The one file that knows about time and machine; it holds no user name, host name or absolute path."""
+    write_json(
+        path / "manifest.json",
+        {
+            "schema": SCHEMA,
+            "workbench": workbench.__version__,
+            "git_revision": _git_revision(),
+            "parameters": shareable(parameters),
+            "card": dict(prepared.collection.card.rows()) | {"content hash": content_hash(prepared)},
+            "encoder": _plain(dict(prepared.about)),
+            "protocol": protocol(prepared, parameters),
+            "notes": list(prepared.notes),
+            "vectors": {"from cache": prepared.n_cached, "encoded now": prepared.n_encoded},
+            "versions": _versions(),
+            "hardware": _hardware(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": {name: round(seconds, 3) for name, seconds in meter.seconds.items()},
+            "peak_memory_bytes": meter.peak_bytes,
+        },
+    )
+
+
+def protocol(prepared: Prepared, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The protocol card: what has to be said beside the numbers, ready to be pasted into a paper."""
+    counts, card = prepared.counts, prepared.collection.card
+    encoder = prepared.encoder.name if prepared.encoder is not None else "ready-made vectors"
+    clusters = len(np.unique(prepared.directions()[0].clusters))
+    return {
+        "data": f"{card.name}, split {parameters['split'] or 'as given'}: {counts.line()}",
+        "content hash": content_hash(prepared)[:16],
+        "relevance": f"{counts.pairs:,} right pairs; right images per text: {counts.positives_per_text}",
+        "encoder": f"{encoder}, {prepared.images.dim} dimensions, similarity {parameters['similarity']}",
+        "search": f"exact, whole gallery, no re-ranking; score of a pair: {SCORE_RULE}",
+        "ties": TIE_RULE,
+        "intervals": (
+            f"95 % percentile bootstrap over {clusters:,} clusters (captions of one image are one cluster), "
+            f"{parameters['n_resamples']:,} resamples, seed {parameters['seed']}"
+        ),
+        "repairs": f"{', '.join(parameters['repairs']) or 'none'}; bank: {_bank(parameters['bank'])}",
+        **{name: text for name, text in definitions(parameters["metrics"]).items()},
+    }
+
+
+def _bank(bank: str) -> str:
+    if bank == "cross-fit":
+        return "cross-fit (two folds of images, each repaired with the other fold's queries)"
+    return f"inductive (split {bank!r}, disjoint from what is scored)"
+
+
+def _per_query(analysis: Analysis, prepared: Prepared) -> dict[str, Any]:
+    tables = [_direction_rows(one, prepared) for one in analysis.ranked]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    return {name: [value for table in tables for value in table.get(name) or _blank(table)] for name in names}
+
+
+def _blank(table: Mapping[str, list[Any]]) -> list[None]:
+    return [None] * len(table["query_id"])
+
+
+def _direction_rows(one: Ranked, prepared: Prepared) -> dict[str, list[Any]]:
+    direction, places = one.direction, first_positive(one.ranks)
+    found = places["n_better"] >= 0
+    first_rank = np.where(found, places["n_better"] + 1 + places["n_tied"] / 2, np.nan)
+    collection = prepared.collection
+    side = collection.texts if direction.queries.modality == collection.texts.modality else collection.images
+    return {
+        "direction": [direction.name] * len(direction.queries),
+        "query_id": list(direction.queries.ids),
+        "cluster_id": direction.clusters.tolist(),
+        "best_place": _nullable(first_rank),
+        "n_better": np.where(found, places["n_better"], 0).tolist(),
+        "n_tied": np.where(found, places["n_tied"], 0).tolist(),
+        **{name: _nullable(values.expected) for name, values in one.values.items()},
+        **{f"{side.modality}:{name}": [str(value) for value in column] for name, column in side.columns.items()},
+    }
+
+
+def _nullable(values: np.ndarray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def _items(prepared: Prepared) -> dict[str, list[str]]:
+    sides = (
+        (prepared.images, prepared.image_digests, prepared.image_inputs),
+        (prepared.texts, prepared.text_digests, prepared.text_inputs),
+    )
+    return {
+        "modality": [side.modality for side, _, _ in sides for _ in side.ids],
+        "id": [name for side, _, _ in sides for name in side.ids],
+        "content_sha256": [digest for _, digests, _ in sides for digest in digests],
+        "input_sha256": [digest for _, _, inputs in sides for digest in inputs],
+    }
+
+
+def _write_embeddings(layers: Path, prepared: Prepared, *, keep: bool) -> None:
+    from workbench.datasets import content_digest
+
+    described = {side.modality: _describe(side, content_digest(side.vectors)) for side in (prepared.images, prepared.texts)}
+    write_json(layers / "embeddings.json", {"schema": SCHEMA, "encoder": _plain(dict(prepared.about)), **described})
+    if keep:
+        from safetensors.numpy import save
+
+        arrays = {side.modality: np.ascontiguousarray(side.vectors) for side in (prepared.images, prepared.texts)}
+        write_bytes(layers / "embeddings.safetensors", save(arrays))
+
+
+def _describe(side: Embeddings, digest: str) -> dict[str, Any]:
+    return {"sha256": digest, "n": len(side), "dim": side.dim, "dtype": side.vectors.dtype.name}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in REPORTED_VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _hardware() -> dict[str, Any]:
+    import psutil
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "threads": os.environ.get("OMP_NUM_THREADS", "library default"),
+    }
+
+
+def _git_revision() -> str:
+    """The revision of a checkout, with ``+changes`` when files differ from it; "not a checkout" in an installed wheel."""
+    root = Path(workbench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "not a checkout"
+    try:
+        revision = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=40"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "git did not answer"
+    return revision.stdout.strip()

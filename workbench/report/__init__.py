@@ -1,0 +1,99 @@
+"""From parameters to an offline report: check, compute, run the notebook, export one HTML file.
+
+In a notebook, ``run = workbench.report.start("audit", globals())`` is the second cell: it checks the parameters in the
+kernel, so that bare papermill is as safe as the command line, and computes or loads the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.failures import ReportFailed
+from workbench.parameters import Schema, read_schema
+from workbench.report.audit import AuditReport, load_report
+from workbench.runs import Run
+from workbench.shipped import find
+
+__all__ = ["AuditReport", "ReportFailed", "Written", "draw", "load_report", "notebooks", "report", "schema_of", "start"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished report: its run folder, the HTML file in it and that file's size in bytes."""
+
+    folder: Path
+    page: Path
+    size: int
+
+
+def notebooks() -> dict[str, Path]:
+    """The report notebooks by name."""
+    return {path.stem: path for path in sorted(find("notebooks/reports").glob("*.ipynb"))}
+
+
+def schema_of(name: str) -> Schema:
+    """The parameters of a report notebook."""
+    known = notebooks()
+    if name not in known:
+        raise ValueError(f"no report is called {name!r}; there is {', '.join(known)}")
+    return read_schema(known[name])
+
+
+def start(name: str, namespace: Mapping[str, Any]) -> AuditReport:
+    """Check the notebook's parameters and compute the run, or load the one that ``run`` names."""
+    parameters = schema_of(name).check(namespace)
+    if parameters["run"]:
+        return load_report(parameters["run"])
+    from workbench.evaluate import evaluate_into
+
+    folder = evaluate_into(Path("runs"), parameters)
+    return load_report(folder.finish())
+
+
+def report(
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    out: Path,
+    encoder: Any = None,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Written:
+    """Compute a run (unless ``parameters["run"]`` names one) and draw its report into the run folder."""
+    if parameters["run"]:
+        path = Path(parameters["run"])
+        return _finished(draw(name, path, progress=progress is not False, say=say), path)
+    from workbench.evaluate import evaluate_into
+
+    folder = evaluate_into(out, parameters, encoder=encoder, progress=progress, say=say)
+    try:
+        size = draw(name, folder.path, progress=progress is not False, say=say)
+    except ReportFailed as error:
+        raise ReportFailed(str(error).replace(str(folder.path), str(kept := folder.fail("drawing", str(error)))), kept) from error
+    return _finished(size, folder.finish())
+
+
+def _finished(size: int, path: Path) -> Written:
+    return Written(path, path / "report.html", size)
+
+
+def draw(
+    name: str, path: Path, *, progress: bool = True, say: Callable[[str], None] = lambda line: None
+) -> int:
+    """Run the notebook on a finished run folder and export ``report.html``; returns its size in bytes."""
+    from workbench import html
+    from workbench.execute import NotebookFailed, execute
+
+    run = Run(path)
+    say("drawing the report")
+    try:
+        # The folder itself is the working directory, so that neither its place nor its unfinished name is written.
+        shown = {**run.manifest["parameters"], "run": "."}
+        execute(notebooks()[name], path / "report.ipynb", shown, cwd=path, progress=progress)
+    except NotebookFailed as error:
+        raise ReportFailed(str(error), path) from error
+    title = f"Audit: {run.manifest['card']['name']}"
+    return html.export(path / "report.ipynb", path / "report.html", title=title)

@@ -1,0 +1,304 @@
+"""What the audit notebook shows: each method reads the finished run and returns one thing to display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench import html, plots
+from workbench.html.display import escape
+from workbench.plots import curves, space
+from workbench.runs import Run
+
+if TYPE_CHECKING:
+    from workbench.html import Display
+
+INTERVALS = "95 % cluster bootstrap (captions of one image are one cluster)"
+
+
+class AuditReport:
+    """A finished run and the pictures and tables of its report. It draws; nothing is computed here."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.results = run.results
+        self.directions = tuple(name.removeprefix("scores ") for name in self.results if name.startswith("scores "))
+
+    def __repr__(self) -> str:
+        return repr(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def summary(self) -> Display:
+        """What ran, on what, with what: the compact table at the top."""
+        manifest = self.run.manifest
+        versions = manifest["versions"]
+        rows = {
+            "data": manifest["card"]["name"],
+            "licence of the data": manifest["card"]["licence"],
+            "encoder": manifest["encoder"].get("source", "not stated"),
+            "workbench": f"{manifest['workbench']} ({manifest['git_revision'][:12]})",
+            "versions": ", ".join(f"{name} {versions[name]}" for name in ("python", "numpy", "torch", "open_clip_torch")),
+            "seed": manifest["parameters"]["seed"],
+            "machine": f"{manifest['hardware']['system']}, {manifest['hardware']['cores']} cores",
+            "vectors": f"{manifest['vectors']['from cache']:,} from the cache, {manifest['vectors']['encoded now']:,} encoded",
+            "cost": f"{sum(manifest['seconds'].values()):.0f} s, {manifest['peak_memory_bytes'] / 2**20:,.0f} MB at the peak",
+        }
+        return html.table({"what": list(rows), "value": [str(value) for value in rows.values()]}, caption="This run")
+
+    def findings(self) -> Display:
+        """Every verdict, worst first."""
+        return html.findings(self.run.findings)
+
+    def protocol(self) -> Display:
+        """What must be said beside the numbers."""
+        return html.protocol_card(self.run.manifest["protocol"])
+
+    def card(self) -> Display:
+        """What the source says about the data."""
+        rows = self.run.manifest["card"]
+        return html.table({"field": list(rows), "stated": list(rows.values())}, caption="Data card")
+
+    def counts(self) -> Display:
+        """What was found in the data."""
+        what, how_many = zip(*self.results["counts"].rows(), strict=True)
+        return html.table({"what": list(what), "found": list(how_many)}, caption="Counted, not taken from the card")
+
+    def look(self, name: str) -> Display:
+        """A grid of examples: "data", "worst t2i", "worst i2t", "hubs t2i", "hubs i2t" or "pairs"."""
+        shown = self.results.get(f"examples {name}")
+        if shown is None:
+            return _note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
+        cards = [
+            html.Thumbnail(
+                self.run.thumbnails.get(card.image_id), card.text or card.image_id, card.note,
+                None if card.right < 0 else bool(card.right),
+            )
+            for card in shown.cards
+        ]  # fmt: skip
+        return html.thumbnails(cards, caption=f"{shown.title}: {shown.rule}.")
+
+    def scores(self) -> Display:
+        """All metrics in all directions, with interval, tie bracket and chance."""
+        rows: dict[str, list[Any]] = {name: [] for name in ("metric", "value", "95 % interval", "under ties", "chance", "n")}
+        for name, entry in self.run.metrics.items():
+            show = _formatter(name)
+            rows["metric"].append(name)
+            rows["value"].append(show(entry["value"]))
+            rows["95 % interval"].append(_between(entry["low"], entry["high"], show))
+            same = entry["worst"] == entry["best"]
+            rows["under ties"].append("no tie" if same else _between(entry["worst"], entry["best"], show))
+            rows["chance"].append(show(entry["chance"]))
+            rows["n"].append(entry["n"])
+        caption = "Per cent, ranks as ranks. Value: expected under random tie order; under ties: worst to best order."
+        return html.table(rows, caption=caption)
+
+    def curve(self) -> Display:
+        """hit@k against k in both directions."""
+        drawn = [self.results[f"curve {direction}"] for direction in self.directions]
+        fig, ax = plots.figure("wide")
+        curves.metric_curve(drawn, ax)
+        words = "; ".join(
+            f"{one.direction} from {one.value[0]:.1%} at k = 1 to {one.value[-1]:.1%} at k = {one.metrics[-1][4:]}"
+            for one in drawn
+        )
+        return html.figure(
+            fig,
+            alt=f"Share of queries with a right result among the first k: {words}.",
+            caption=plots.caption(
+                "Higher is better; the thin grey lines are chance, and a curve near its grey line has learned nothing.",
+                n=int(drawn[0].n[0]), interval=INTERVALS,
+            ),
+            table=_stacked(drawn),
+        )  # fmt: skip
+
+    def ranks(self, direction: str) -> Display:
+        """Where the first right result lands."""
+        table = self.run.per_query
+        mine = np.array([name == direction for name in table["direction"]])
+        places = np.asarray(table["best_place"], dtype=float)[mine]
+        n_gallery = self._gallery(direction)
+        edges = curves.rank_edges(n_gallery)
+        fig, ax = plots.figure("small")
+        curves.rank_histogram(places, ax, direction=direction, n_gallery=n_gallery)
+        counts = np.histogram(places[np.isfinite(places)], edges)[0]
+        return html.figure(
+            fig,
+            alt=f"{direction}: {counts[0]:,} of {counts.sum():,} queries have a right result in first place.",
+            caption=plots.caption("A heavy right end is what a mean rank reports and a recall at 10 does not see.",
+                                  n=int(counts.sum())),
+            table={"from place": list(edges[:-1]), "to place": [edge - 1 for edge in edges[1:]], "queries": counts.tolist()},
+        )  # fmt: skip
+
+    def languages(self) -> Display:
+        """The headline metric per language, when the texts state one."""
+        groups = self.results.get("languages")
+        if groups is None:
+            return _note("The texts state no language, or only one.")
+        rows = {
+            "language": list(groups.groups),
+            f"{groups.metric} (%)": [_percent(value) for value in groups.value],
+            "95 % interval": [_between(low, high, _percent) for low, high in zip(groups.low, groups.high, strict=True)],
+            "n": groups.n.tolist(),
+        }
+        return html.table(rows, caption=f"{groups.metric} by language, the gallery left whole")
+
+    def coverage(self) -> Display:
+        """Shares of captions the tokenizer cut or whose words it never saw."""
+        found = self.results.get("coverage")
+        if found is None:
+            return _note("Not measurable: the encoder does not say how it reads texts (or there is no encoder).")
+        return html.table(found.table().reset_index(), caption="Captions that lost their end, or hold unknown words")
+
+    def hubness(self, direction: str) -> Display:
+        """The k-occurrence histogram against its chance band."""
+        found = self.results.get(f"hubness {direction}")
+        if found is None:
+            return _note(f"{direction}: not measurable, the gallery is smaller than the list depth.")
+        fig, ax = plots.figure("small")
+        found.plot(ax)
+        skewness, hubs = found.measure("skewness"), found.measure("hub_share")
+        return html.figure(
+            fig,
+            alt=(
+                f"{direction}: skewness {skewness.value:.2f} (chance {skewness.chance:.2f}); "
+                f"{len(found.hubs)} hubs hold {hubs.value:.1%} of the places."
+            ),
+            caption=plots.caption(
+                "Bars beyond the grey band are items that turn up more (or less) often than chance allows.",
+                data=f"top-{found.k} lists of {found.n_queries:,} queries over {found.n_gallery:,} items",
+                interval=f"{found.level:.0%} chance band from {found.n_null:,} simulated draws",
+            ),
+            table=found.table().reset_index(),
+        )
+
+    def gap(self) -> Display:
+        """Cosines of right and wrong pairs."""
+        found = self.results.get("gap")
+        if found is None:
+            return _note("Not measurable: fewer than two images, or no text with an image.")
+        fig, ax = plots.figure("small")
+        space.cosine_histograms(found, ax)
+        return html.figure(
+            fig,
+            alt=(
+                f"Right pairs have a mean cosine of {found.paired.mean():.3f}, wrong pairs {found.unpaired.mean():.3f}; "
+                f"the two centres are {found.centroid_distance:.3f} apart."
+            ),
+            caption=plots.caption(
+                "What matters for ranking is how far the two histograms are apart, not where they lie.",
+                n=len(found.paired),
+            ),
+            table=found.table().reset_index(),
+        )
+
+    def space(self) -> Display:
+        """Both sides on the two main directions of their common space."""
+        found = self.results.get("gap")
+        if found is None:
+            return _note("Not measurable: fewer than two images, or no text with an image.")
+        fig, ax = plots.figure("small")
+        found.plot_map(ax)
+        return html.figure(
+            fig,
+            alt=f"The two main directions hold {sum(found.map_variance):.0%} of the variance of both sides together.",
+            caption=plots.caption("A map for orientation: distances in it are not the distances that rank.",
+                                  n=len(found.map_images) + len(found.map_texts)),
+            table={"axis": ["first", "second"], "share of variance": list(found.map_variance)},
+        )  # fmt: skip
+
+    def duplicates(self) -> Display:
+        """Copies, near-copies, and captions that fit several images."""
+        found, repeated = self.results["duplicates"], self.results.get("repeated captions")
+        rows = {
+            "groups of identical images": len(found.groups),
+            f"pairs of different images with cosine ≥ {found.threshold:g}": found.n_near_pairs,
+            "captions written for more than one image": len(repeated.captions) if repeated else "not measurable",
+            "texts concerned": repeated.n_affected if repeated else "not measurable",
+        }
+        return html.table({"what": list(rows), "count": list(rows.values())}, caption="Duplicates in the scored set")
+
+    def repairs(self) -> Display:
+        """Before and after, paired, per direction and method."""
+        return html.table(self.results["repairs"].table(), caption=self.results["repairs"].caption())
+
+    def repair_plot(self) -> Display:
+        """Differences that the repairs make, with intervals."""
+        found = self.results["repairs"]
+        if not found.outcomes:
+            return _note("No repair was asked for.")
+        fig, ax = plots.figure("small")
+        found.plot(ax)
+        return html.figure(
+            fig,
+            alt="; ".join(f"{one.label}: {100 * one.difference:+.1f} points" for one in found.outcomes),
+            caption=plots.caption(
+                "Filled dots are clear of zero; a repair whose interval holds zero has not been shown to help.",
+                n=found.outcomes[0].n, interval=f"{INTERVALS}, paired",
+            ),
+            table=found.table(),
+        )  # fmt: skip
+
+    def instrument(self) -> Display:
+        """The meter on worlds with a known answer."""
+        return html.table(self.results["instrument"].table(), caption="Readings where the answer is known")
+
+    def files(self) -> Display:
+        """What lies beside the report."""
+        rows = {name: text for name, text in _FILES.items() if (self.run.path / name).exists()}
+        return html.table({"file": list(rows), "holds": list(rows.values())}, caption="Beside this report")
+
+    def _gallery(self, direction: str) -> int:
+        counts = self.results["counts"]
+        return int(counts.images if direction.endswith("i") else counts.texts)
+
+
+_WHY_EMPTY = {"pairs": "no pair of different images is that close", "hubs": "hubness was not measurable"}
+_FILES = {
+    "metrics.json": "every metric with interval, tie bracket and chance",
+    "findings.json": "the verdicts above",
+    "per_query.parquet": "one row per direction and query, one column per metric",
+    "run_t2i.trec": "ranked lists, text to image (TREC format)",
+    "run_i2t.trec": "ranked lists, image to text (TREC format)",
+    "layers": "hashes of every item before and after preprocessing, of the vectors, and the neighbour lists",
+    "results.json": "what the figures draw",
+    "manifest.json": "parameters, versions, hardware, timings",
+}
+
+
+def _note(text: str) -> Display:
+    """A sentence where there is nothing to draw."""
+    return html.Display(f'<p class="wb">{escape(text)}</p>', text)
+
+
+def load_report(path: str | Path) -> AuditReport:
+    """The report object of a finished run folder."""
+    return AuditReport(Run(path))
+
+
+def _formatter(name: str) -> Any:
+    return _rank if name.endswith(("MedR", "MeanR")) else _percent
+
+
+def _percent(value: float | None) -> str:
+    return "—" if value is None else f"{100 * value:.2f}"
+
+
+def _rank(value: float | None) -> str:
+    return "—" if value is None else f"{value:,.2f}"
+
+
+def _between(low: float | None, high: float | None, show: Any) -> str:
+    return "—" if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
+def _stacked(drawn: Sequence[Any]) -> dict[str, list[Any]]:
+    rows = [(one.direction, name, i, one) for one in drawn for i, name in enumerate(one.metrics)]
+    table: dict[str, list[Any]] = {"metric": [f"{direction}/{name}" for direction, name, _, _ in rows]}
+    for column in ("value", "low", "high", "chance"):
+        table[column] = [float(getattr(one, column)[i]) for _, _, i, one in rows]
+    return table
