@@ -17,7 +17,9 @@ from reference import search_log_sum_exp, search_ranks, search_scores, search_to
 from workbench.search import LogSumExp, RankPositives, TopK, TopKMean, exact, k_occurrence, pair_scores, scan, tiles
 from workbench.types import Relevance, unit_vectors
 
-KINDS = ("random", "duplicates", "constant", "integers", "near ties", "float64", "long and short", "one item", "one query")
+KINDS = (
+    "random", "duplicates", "constant", "integers", "near ties", "float64", "long and short", "one item", "one query",
+)  # fmt: skip
 
 
 def world(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, Relevance]:
@@ -141,16 +143,14 @@ def test_screened_scores_alone_would_give_other_ranks() -> None:
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize("screen", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_consumer_equals_the_slow_loops(
-    kind: str, screen: exact.Screen, tiny: bool, small_chunks: None
-) -> None:
-    for seed in range(3):
+def test_every_consumer_equals_the_slow_loops(kind: str, screen: exact.Screen, tiny: bool, small_chunks: None) -> None:
+    for seed in range(1 + (kind == "random")):
         queries, gallery, relevance = world(kind, seed)
         check_against_loops(queries, gallery, relevance, seed, tiny=tiny, screen=screen)
 
 
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS), tiny=st.booleans(), wide=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_random_worlds(seed: int, kind: str, tiny: bool, wide: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_CHUNK_NUMBERS", 64)
@@ -172,12 +172,16 @@ def check_against_loops(queries, gallery, relevance, seed, *, tiny, screen) -> N
         RankPositives(relevance, bias=stack, bias_row=row), TopKMean(back, of="gallery"),
     ]  # fmt: skip
     results = scan_all(queries, gallery, consumers, tiny=tiny, screen=screen)
-    matrices = [scores, scores, scores.T, scores - stack[1], scores - stack[row]]
-    for found, matrix, depth, names in zip(results, matrices, [k, k, back, k, k], [None, ids, None, None, None], strict=False):
-        for ours, theirs in zip((found.indices, found.scores, found.kth_tied), search_top_k(matrix, depth, names), strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-    for found, matrix in zip(results[5:9], [scores, scores.T, scores - stack[1], scores - stack[row]], strict=True):
-        truth = relevance.T if matrix.shape == (n_gallery, n_queries) and found.n_gallery == n_queries else relevance
+    lists = [(scores, k, None), (scores, k, ids), (scores.T, back, None)]
+    lists += [(scores - stack[1], k, None), (scores - stack[row], k, None)]
+    for found, (matrix, depth, names) in zip(results[:5], lists, strict=True):
+        for ours, loop in zip(
+            (found.indices, found.scores, found.kth_tied), search_top_k(matrix, depth, names), strict=True
+        ):
+            np.testing.assert_array_equal(ours, loop)
+    ranked = [(scores, relevance), (scores.T, relevance.T)]
+    ranked += [(scores - stack[1], relevance), (scores - stack[row], relevance)]
+    for found, (matrix, truth) in zip(results[5:9], ranked, strict=True):
         better, tied = search_ranks(matrix, truth)
         np.testing.assert_array_equal(found.better, better)
         np.testing.assert_array_equal(found.tied, tied)
@@ -300,22 +304,22 @@ def test_progress_counts_tiles(small_chunks: None) -> None:
 @pytest.mark.parametrize("kind", ["random", "constant"])
 def test_memory_stays_within_what_was_asked(kind: str) -> None:
     rng = np.random.default_rng(0)
-    queries, gallery = (unit_vectors(rng.standard_normal((n, 16))) for n in (900, 1100))
+    queries, gallery = (unit_vectors(rng.standard_normal((n, 16))) for n in (500, 700))
     if kind == "constant":
-        queries, gallery = np.repeat(queries[:1], 900, 0), np.repeat(gallery[:1], 1100, 0)
-    own = np.arange(900)
-    relevance = Relevance.from_pairs(own, own, n_queries=900, n_gallery=1100)
+        queries, gallery = np.repeat(queries[:1], 500, 0), np.repeat(gallery[:1], 700, 0)
+    own = np.arange(500)
+    relevance = Relevance.from_pairs(own, own, n_queries=500, n_gallery=700)
     consumers = [TopK(10), TopK(10, of="gallery"), RankPositives(relevance), RankPositives(relevance.T, of="gallery")]
-    allowed = 24 * 2**20
+    allowed = 16 * 2**20
     tracemalloc.start()
     found = scan(queries, gallery, consumers, memory=allowed)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= allowed
     if kind == "constant":
-        assert found[0].indices.tolist() == [list(range(10))] * 900
+        assert found[0].indices.tolist() == [list(range(10))] * 500
         assert (found[2].better == 0).all()
-        assert (found[2].tied == 1099).all()
+        assert (found[2].tied == 699).all()
 
 
 # Float consumers
@@ -350,7 +354,7 @@ def test_excluded_pairs_are_as_if_they_did_not_exist(small_chunks: None) -> None
             assert smooth[item] == pytest.approx(scaled, rel=1e-12)
             assert mean[item] == np.sort(left)[::-1][:3].copy().mean()
         for query, row in enumerate(np.where(hidden, -np.inf, scores)):
-            order = sorted(range(len(row)), key=lambda j: (-row[j], j))  # noqa: B023
+            order = sorted(range(len(row)), key=lambda j: (-row[j], j))
             assert nearest.indices[query].tolist() == order[:4]
             assert nearest.kth_tied[query] == (row[order[3]] == row[order[4]])
 
@@ -420,7 +424,7 @@ def pairs(n_queries: int, n_gallery: int, *, full: bool = False) -> Relevance:
 
 
 def test_too_little_memory_and_an_unknown_screen_are_refused() -> None:
-    with pytest.raises(ValueError, match="memory=1000 bytes is too little.*need about") as caught:
+    with pytest.raises(ValueError, match=r"memory=1000 bytes is too little.*need about") as caught:
         scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], memory=1000)
     needed = int(str(caught.value).split("about ")[1].split()[0])
     assert scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], memory=needed)[0].k == 1

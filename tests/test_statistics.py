@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from workbench.statistics import cluster_bootstrap, cluster_standard_error, holm, paired_difference
 
@@ -176,6 +177,19 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.90 <= coverage(120, 0.6, 250) <= 0.985
 
 
+def test_the_coverage_printed_in_the_warning_near_a_rate_of_one() -> None:
+    """Interval for each number of misses among 100, weighted by how likely that number is."""
+    misses = np.arange(16)
+    found = [cluster_bootstrap([1.0] * (100 - m) + [0.0] * m, range(100), n_resamples=4000, seed=m) for m in misses]
+    rates = np.linspace(0.965, 0.975, 200)
+    covered = np.array([(one.low <= rates) & (rates <= one.high) for one in found])
+    by_rate = (binom.pmf(misses[:, None], 100, 1 - rates) * covered).sum(axis=0)
+    assert by_rate.mean() == pytest.approx(0.88, abs=0.015)
+    assert by_rate.min() == pytest.approx(0.80, abs=0.02)
+    assert by_rate.max() == pytest.approx(0.945, abs=0.015)
+    assert "88 % on average" in found[3].warnings[0]
+
+
 @pytest.mark.slow
 def test_coverage_at_length_and_where_it_fails() -> None:
     assert 0.935 <= coverage(200, 0.6, 4000) <= 0.96
@@ -206,12 +220,12 @@ def test_the_randomisation_test_counts_every_sign_flip(seed: int) -> None:
 
 
 def test_rounding_does_not_break_equal_totals() -> None:
-    """0.1 + 0.2 and 0.3 are the same total to a person; 4 of 8 flips of (0.1, 0.2, 0.3) reach ... exactly 2."""
-    a = np.zeros(3)
-    b = np.array([0.1, 0.2, 0.3])
-    assert paired_difference(a, b, [0, 1, 2]).p_value == slow_p_value([0.1, 0.2, 0.3]) == 0.25
-    b = np.array([0.1, 0.2, -0.3])
-    assert paired_difference(a, b, [0, 1, 2]).p_value == 1.0
+    """Tenths have no exact floating-point sums; the same counts in whole numbers do."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        whole = rng.integers(-4, 5, 8)
+        found = paired_difference(np.zeros(8), whole / 10, range(8), n_resamples=100)
+        assert found.p_value == slow_p_value(whole.tolist())
 
 
 def test_random_flips_agree_with_all_flips() -> None:

@@ -21,6 +21,7 @@ RESERVED = {
     "export": "write a run in another tool's format", "import": "read another tool's results",
     "studies": "the papers as experiments",
 }  # fmt: skip
+LISTED = ["all", "datasets", "encoders", "metrics", "repairs", "reports", "parameters"]
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -32,7 +33,7 @@ class Group(click.Group):
 
         name = args[0] if args else ""
         if name in RESERVED:
-            raise click.UsageError(f"{name!r} ({RESERVED[name]}) is reserved for a later version; see `workbench --help`")
+            raise click.UsageError(f"{name!r} ({RESERVED[name]}) is reserved for a later version")
         if name and not name.startswith("-") and name not in self.commands:
             near = difflib.get_close_matches(name, self.commands, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see `workbench --help`"
@@ -142,9 +143,7 @@ def evaluate(assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str 
 
 
 @main.command("list")
-@click.argument(
-    "what", default="all", type=click.Choice(["all", "datasets", "encoders", "metrics", "repairs", "reports", "parameters"])
-)
+@click.argument("what", default="all", type=click.Choice(LISTED))
 def list_(what: str) -> None:
     """What there is to choose from: datasets, encoders, metrics, repairs, reports, parameters of the audit."""
     from workbench import listing
@@ -173,8 +172,8 @@ def encode(assignments: Sequence[str], quiet: bool) -> None:
 
 @main.command()
 @click.argument("model", type=click.Choice(["tiny-clip"]))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("tiny-clip"), show_default=True, help="Folder to write.")
-@click.option("--steps", type=click.IntRange(1), default=None, help="Optimiser steps; by default those of the shipped model.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("tiny-clip"), show_default=True, help="Folder.")
+@click.option("--steps", type=click.IntRange(1), default=None, help="Optimiser steps; default: as the shipped model.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--fresh", is_flag=True, help="Start anew even if the folder holds an unfinished training.")
 @quiet

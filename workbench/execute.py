@@ -63,6 +63,8 @@ def execute(
     """
     notebook, output = Path(notebook), Path(output)
     partial, failed = (output.with_suffix(f".{state}.ipynb") for state in ("partial", "failed"))
+    if not notebook.is_file():
+        raise FileNotFoundError(f"there is no notebook {notebook}")
     partial.parent.mkdir(parents=True, exist_ok=True)
     failed.unlink(missing_ok=True)
     try:

@@ -5,7 +5,6 @@ A report notebook begins with one code cell tagged ``parameters``: plain literal
     dataset = "scenes"  # data set, or folder:PATH
     share = "full"  # what may leave this machine; one of: full, no-images, no-content
     k = 10  # 1..1000 neighbours per query
-    keep = False  # keep the vectors
     cutoffs = [1, 5, 10]  # 1..1000
 
 The type of a parameter is the type of its default. A comment part ``one of: a, b`` or a leading ``1..1000`` is a
@@ -15,6 +14,7 @@ constraint, the rest is the help. There is no None: use ``""`` or ``0``.
 from __future__ import annotations
 
 import ast
+import copy
 import difflib
 import io
 import json
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 TYPES = (bool, int, float, str, list)
+Bounds = tuple[float | None, float | None]
 _RANGE = re.compile(r"^(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)(?:\s+(.*))?$", re.ASCII)
 _INT = re.compile(r"^[+-]?\d+$", re.ASCII)
 _FLOAT = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
@@ -48,7 +49,7 @@ class ParameterError(ValueError):
 
     def __init__(self, notebook: str, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}"
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(f"{notebook}: {count} with its parameters{lines}")
 
@@ -108,7 +109,7 @@ class Schema:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        return {parameter.name: parameter.default for parameter in self.parameters}
+        return copy.deepcopy({parameter.name: parameter.default for parameter in self.parameters})
 
     def parse(self, assignments: Iterable[str]) -> dict[str, Any]:
         """All parameters, the defaults replaced by command-line texts ``name=value``.
@@ -211,8 +212,8 @@ def parse_cell(source: str, notebook: str) -> Schema:
             parameter = _read_line(statement, comments, seen)
         except ValueError as error:
             problems.append(f"line {statement.lineno} of the parameters cell: {error}")
-        else:
-            parameters.append(parameter)
+            continue
+        parameters.append(parameter)
     if problems:
         raise ParameterError(notebook, problems)
     return Schema(notebook, tuple(parameters))
@@ -289,12 +290,10 @@ def _comments(source: str) -> dict[int, str]:
     return {t.start[0]: t.string.lstrip("#").strip() for t in tokens if t.type == tokenize.COMMENT}
 
 
-def _read_comment(
-    name: str, default: Any, comment: str
-) -> tuple[str, tuple[Any, ...], tuple[float | None, float | None]]:
+def _read_comment(name: str, default: Any, comment: str) -> tuple[str, tuple[Any, ...], Bounds]:
     words: list[str] = []
     choices: tuple[Any, ...] = ()
-    bounds: tuple[float | None, float | None] = (None, None)
+    bounds: Bounds = (None, None)
     kind = type(default[0]) if isinstance(default, list) and default else type(default)
     for part in (part.strip() for part in comment.split(";")):
         found = _RANGE.match(part)
@@ -316,11 +315,8 @@ def _as_type(name: str, value: Any, default: Any) -> Any:
     if expected is float and got is int:
         value = float(value)
     elif got is not expected:
-        hint = _HINTS.get(got.__name__, "")
-        if not hint and got.__module__ == "numpy":
-            hint = "; pass a plain Python value, .item()"
-        elif not hint and isinstance(value, Path):
-            hint = "; pass str(path)"
+        kind = "path" if isinstance(value, Path) else "numpy" if got.__module__ == "numpy" else got.__name__
+        hint = _HINTS.get(kind, "")
         raise ValueError(f"{name} must be {expected.__name__}; got {_short(value)} of type {got.__name__}{hint}")
     if expected is float and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number; got {value}")
@@ -328,14 +324,14 @@ def _as_type(name: str, value: Any, default: Any) -> Any:
 
 
 def _as_items(name: str, value: list[Any], default: list[Any]) -> list[Any]:
-    kinds = {type(item) for item in default}
-    if len(kinds) == 1:
-        return [_as_type(f"{name}[{position}]", item, default[0]) for position, item in enumerate(value)]
+    """The items of a list, each of the one type all default items have, or of any plain type."""
+    alike = len({type(item) for item in default}) == 1 and type(default[0]) in TYPES
+    items = []
     for position, item in enumerate(value):
-        if type(item) not in TYPES:
+        if type(item) not in TYPES and not alike:
             raise ValueError(f"{name}[{position}] must be str, bool, int, float or list; got {_short(item)}")
-        _as_type(f"{name}[{position}]", item, item)
-    return value
+        items.append(_as_type(f"{name}[{position}]", item, default[0] if alike else item))
+    return items
 
 
 def _read_bool(text: str) -> bool:
@@ -371,15 +367,12 @@ def _literal_assignments(cell: str) -> list[str] | None:
         return None
     names: list[str] = []
     for statement in statements:
-        if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            targets, value = [statement.target], statement.value
-        elif isinstance(statement, ast.Assign):
-            targets, value = statement.targets, statement.value
-        else:
+        if not isinstance(statement, ast.Assign) or not _is_literal(statement.value):
             return None
-        if not all(isinstance(target, ast.Name) for target in targets) or not _is_literal(value):
+        found = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+        if len(found) < len(statement.targets):
             return None
-        names += [target.id for target in targets if isinstance(target, ast.Name)]
+        names += found
     return names
 
 
@@ -401,7 +394,8 @@ def _short(value: Any) -> str:
 _READERS: dict[type, Any] = {bool: _read_bool, int: _read_int, float: _read_float, list: _read_list}
 _HINTS = {
     "tuple": "; use a list",
-    "set": "; use a list",
+    "path": "; pass str(path)",
+    "numpy": "; pass a plain Python value, .item()",
     "NoneType": '; there is no None, use "" or 0',
     "str": "; papermill's own -p passes text, `workbench report -p` reads it by the schema",
 }

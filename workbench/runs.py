@@ -168,7 +168,7 @@ class Run:
 
     >>> Run("no-such-folder")
     Traceback (most recent call last):
-    FileNotFoundError: no-such-folder is no run folder (it has no manifest.json); give one that `workbench evaluate` wrote
+    FileNotFoundError: no-such-folder is no run folder (it has no manifest.json); give one that ...
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -5,6 +5,7 @@ Orientation is the same everywhere: rows are queries, columns are gallery items,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -287,6 +288,10 @@ class Neighbours:
         return int(self.indices.shape[0])
 
 
+def _finite(number: float | None) -> float | None:
+    return float(number) if number is not None and math.isfinite(number) else None
+
+
 @dataclass(frozen=True)
 class Finding:
     """One sentence an auditor can act on.
@@ -313,13 +318,14 @@ class Finding:
             raise ValueError(f"finding {self.name!r} has the verdict {self.verdict!r} but no value")
 
     def flat(self) -> dict[str, Any]:
-        """Plain JSON values, in a fixed order."""
+        """Plain JSON values, in a fixed order; what is not finite becomes None."""
+        low, high = (None, None) if self.interval is None else map(_finite, self.interval)
         return {
             "name": self.name,
             "verdict": self.verdict,
-            "value": self.value,
-            "interval": None if self.interval is None else list(self.interval),
-            "threshold": self.threshold,
+            "value": _finite(self.value),
+            "interval": None if low is None or high is None else [low, high],
+            "threshold": _finite(self.threshold),
             "threshold_source": self.threshold_source,
             "advice": self.advice,
         }

@@ -32,7 +32,8 @@ from workbench.encoders.store import canonical_json, write_atomically
 LANGUAGES = {"en": 0.45, "de": 0.45, "fr": 0.05, "es": 0.05}
 MEAN, STD = (0.72, 0.72, 0.73), (0.19, 0.18, 0.18)
 VISION = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
-TEXT = {"context_length": 40, "width": 128, "heads": 4, "layers": 2, "no_causal_mask": True}
+TEXT = {"context_length": 40, "width": 128, "heads": 4, "layers": 2}
+STAGES = ((0.1, 1), (0.3, 2), (0.5, 3), (1.0, 4))
 STEPS, BATCH_SIZE = 1500, 512
 
 
@@ -42,7 +43,8 @@ class Recipe:
 
     steps, batch_size, seed : of the stream of ``scenes.training_batch`` and of the first weights. learning_rate : its
     peak, after a linear rise over the first twentieth, then a cosine to zero. weight_decay : of matrices only.
-    languages : share of the captions. embed_dim, vision, text : the open_clip architecture. threads : of torch.
+    languages : share of the captions. stages : (share of the steps, most objects per scene until then), easy ones first.
+    bf16 : matrix products and convolutions of the training in bfloat16, weights in float32. embed_dim, vision, text : the open_clip architecture. threads : of torch.
     """
 
     steps: int = STEPS
@@ -54,7 +56,8 @@ class Recipe:
     embed_dim: int = 128
     vision: Mapping[str, Any] = field(default_factory=lambda: dict(VISION))
     text: Mapping[str, Any] = field(default_factory=lambda: dict(TEXT))
-    bf16: bool = False
+    stages: Sequence[tuple[float, int]] = STAGES
+    bf16: bool = True
     threads: int = 2
 
 
@@ -177,6 +180,10 @@ def _learning_rate(recipe: Recipe, step: int) -> float:
     rise = max(1, recipe.steps // 20)
     fall = 0.5 * (1 + math.cos(math.pi * max(0, step - rise) / max(1, recipe.steps - rise)))
     return recipe.learning_rate * min(1.0, (step + 1) / rise) * fall
+
+
+def _most_objects(recipe: Recipe, step: int) -> int:
+    return next(objects for share, objects in recipe.stages if step < share * recipe.steps)
 
 
 def _batch(run: _Run, step: int) -> tuple[Any, Any]:

@@ -227,7 +227,9 @@ def _unpaired(
 ) -> FloatArray:
     """Cosines of wrong pairs: pair number p is text p // (n_images - 1) with its p % (n_images - 1)-th other image."""
     others = len(images) - 1
-    pairs = np.arange(possible) if size == possible else rng.integers(possible, size=size)
+    if size == possible:
+        return (texts @ images.T)[np.arange(len(images)) != own[:, None]]
+    pairs = rng.integers(possible, size=size)
     text, image = pairs // others, pairs % others
     image = image + (image >= own[text])
     cosines = [
@@ -281,8 +283,10 @@ def _gap_finding(gap: ModalityGap) -> Finding:
         " The distance itself shows neither good nor bad retrieval: random networks have one too, and closing it need "
         "not raise a score."
     )
-    if gap.margin <= 0 or gap.separation.low <= 0.5:
-        advice = " Right pairs are no closer than wrong ones, so the effect of the gap has nothing to be held against."
+    if gap.margin <= 0 or not gap.separation.low > 0.5:
+        advice = (
+            " Right pairs are not clearly closer than wrong ones: the effect of the gap has no scale to be read on."
+        )
         return Finding(name, None, None, CENTRE_LOOK, CENTRE_SOURCE, "not measurable", distance + advice + caveat)
     verdict: Verdict = "look" if gap.centre_ratio >= CENTRE_LOOK else "ok"
     size = (
@@ -305,6 +309,11 @@ def _separation_finding(gap: ModalityGap) -> Finding:
         f"({'a sample of ' if gap.sampled else ''}{len(gap.unpaired):,} wrong pairs)."
     )
     verdict: Verdict
+    if not np.isfinite(found.low):
+        return Finding(
+            "gap/separation", None, None, 0.5, SEPARATION_SOURCE, "not measurable",
+            f"{says} All texts belong to one image, so there is no interval; bring texts of more images.",
+        )  # fmt: skip
     if found.low <= 0.5:
         verdict, threshold = "problem", 0.5
         advice = (

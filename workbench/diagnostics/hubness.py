@@ -172,8 +172,8 @@ def hubness(
     neighbours : top-k lists of (n_queries, k); any number of queries and gallery items. clusters : (n_queries,) labels
     of queries that move together, such as the image of each caption (default: every query its own). level : width of
     the chance band. n_null : simulated chance draws; each has exactly k distinct items per query.
-    Chance takes the queries as independent. Five captions of one image ask nearly the same question, which alone widens
-    the counts: z and p overstate, and for that reason verdicts rest on the shares, not on them.
+    Chance takes queries as independent; five captions of one image are not, which alone widens the counts: z and p
+    overstate. Verdicts therefore rest on the shares.
     Raises ValueError when a list repeats an item or holds an index outside the gallery.
     Reference: M. Radovanovic, A. Nanopoulos, M. Ivanovic, "Hubs in Space: Popular Nearest Neighbors in
     High-Dimensional Data", JMLR 11, 2010, https://jmlr.org/papers/v11/radovanovic10a.html (k-occurrence, skewness);
@@ -217,11 +217,8 @@ def hub_threshold(n_queries: int, n_gallery: int, k: int) -> int:
     twice its mean and the smallest t with P(count >= t) <= 0.01 / n_gallery, so that a gallery without hubs shows one
     in at most one case of a hundred. (The common rule "at least 2 k" holds for as many queries as items only.)
     A threshold above n_queries means that no item can be a hub: too few queries, or k above half of the gallery.
-
-    >>> hub_threshold(100_000, 100, 10)
-    20000
-    >>> hub_threshold(100, 1000, 1)
-    4
+    >>> hub_threshold(100_000, 100, 10), hub_threshold(100, 1000, 1)
+    (20000, 4)
     """
     beyond_chance = int(binom.isf(0.01 / n_gallery, n_queries, k / n_gallery)) + 1
     return max(beyond_chance, ceil(2 * k * n_queries / n_gallery))

@@ -14,7 +14,7 @@ from typing import Any
 
 from workbench.evaluate.analysis import RESULT_TYPES, Analysis, analyse
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, vectors_of
-from workbench.evaluate.writing import run_name, write_run
+from workbench.evaluate.writing import run_name, write_manifest, write_run
 from workbench.failures import EvaluationFailed
 from workbench.meter import Meter
 from workbench.parameters import Schema, read_schema
@@ -75,11 +75,10 @@ def evaluate_into(
             with meter.stage("writing"):
                 write_run(folder.path, prepared, analysis, parameters)
         except Exception as error:
-            raise EvaluationFailed(meter.current, folder.fail(meter.current, f"{type(error).__name__}: {error}"), error) from error
+            kept = folder.fail(meter.current, f"{type(error).__name__}: {error}")
+            raise EvaluationFailed(meter.current, kept, error) from error
         except KeyboardInterrupt:
             folder.fail(meter.current, "interrupted")
             raise
-    from workbench.evaluate.writing import write_manifest
-
     write_manifest(folder.path, prepared, parameters, meter)
     return folder

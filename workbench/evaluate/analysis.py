@@ -14,6 +14,7 @@ from workbench.diagnostics.duplicates import Duplicates, RepeatedCaptions, dupli
 from workbench.diagnostics.gap import ModalityGap, modality_gap
 from workbench.diagnostics.hubness import Hubness, hubness
 from workbench.diagnostics.hubness import Measure as HubnessMeasure
+from workbench.encoders import EncoderError
 from workbench.encoders.encode import BatchInvariance
 from workbench.evaluate import examples
 from workbench.evaluate.examples import Example, Examples
@@ -30,8 +31,9 @@ from workbench.types import Finding, Neighbours, Ranks
 RESULT_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        BatchInvariance, Check, Counts, CoverageRow, Duplicates, Example, Examples, GroupScores, Hubness, HubnessMeasure,
-        Instrument, Interval, ModalityGap, RepairOutcome, Repairs, RepeatedCaptions, Scores, TextCoverage,
+        BatchInvariance, Check, Counts, CoverageRow, Duplicates, Example, Examples, GroupScores, Hubness,
+        HubnessMeasure, Instrument, Interval, ModalityGap, RepairOutcome, Repairs, RepeatedCaptions, Scores,
+        TextCoverage,
     )
 }  # fmt: skip
 ORDER = {"problem": 0, "look": 1, "not measurable": 2, "ok": 3}
@@ -102,7 +104,8 @@ def _search(prepared: Prepared, parameters: Mapping[str, Any]) -> tuple[tuple[Ra
         scores, values = score(direction.name, ranks, direction.clusters, parameters["metrics"], **how)
         ranked.append(Ranked(direction, lists, ranks, scores, values))
         k = min(10, len(direction.gallery))
-        checks.append(shuffled_check(score(direction.name, shuffled, direction.clusters, [f"hit@{k}"], **how, level=0.99)[0]))
+        on_shuffled, _ = score(direction.name, shuffled, direction.clusters, [f"hit@{k}"], **how, level=0.99)
+        checks.append(shuffled_check(on_shuffled))
         if parameters["k"] <= len(direction.gallery):
             sizes = (len(direction.queries), len(direction.gallery), parameters["k"])
             checks.append(random_lists_check(*sizes, direction=direction.name, seed=seed))
@@ -154,9 +157,10 @@ def _coverage(prepared: Prepared) -> TextCoverage | None:
     encoder, texts = prepared.encoder, list(prepared.collection.texts.content)
     if not hasattr(encoder, "truncated"):
         return None
-    unknown = None
-    if prepared.about.get("vocabulary_stated"):
+    try:
         unknown = np.array([len(words) > 0 for words in encoder.unknown_words(texts)])
+    except EncoderError:  # the vocabulary of the training is not stated
+        unknown = None
     languages = prepared.collection.texts.columns.get("language")
     return text_coverage(encoder.truncated(texts), unknown, languages)
 

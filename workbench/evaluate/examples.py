@@ -51,7 +51,7 @@ def worst_text_queries(collection: Collection, ranks: Ranks, lists: Neighbours, 
     """The texts whose best right image lands last, with that image and the one returned first instead."""
     best = _best_positive(ranks)
     rank = best["better"] + 1 + best["tied"] / 2
-    order = [query for query in np.lexsort((np.arange(len(rank)), -rank)).tolist() if best["item"][query] >= 0][:n]
+    order = _worst(best, rank)[:n]
     cards = []
     for query in order:
         right, first = int(best["item"][query]), int(lists.indices[query, 0])
@@ -68,7 +68,7 @@ def worst_image_queries(collection: Collection, ranks: Ranks, lists: Neighbours,
     """The images whose best right text lands last, with the text returned first instead."""
     best = _best_positive(ranks)
     rank = best["better"] + 1 + best["tied"] / 2
-    order = [query for query in np.lexsort((np.arange(len(rank)), -rank)).tolist() if best["item"][query] >= 0][:n]
+    order = _worst(best, rank)[:n]
     cards = tuple(
         Example(
             collection.images.ids[query], _text(collection, int(lists.indices[query, 0])),
@@ -76,7 +76,8 @@ def worst_image_queries(collection: Collection, ranks: Ranks, lists: Neighbours,
         )
         for query in order
     )  # fmt: skip
-    return Examples("Where image to text fails", f"the {len(order)} images whose best right text has the worst rank", cards)
+    rule = f"the {len(order)} images whose best right text has the worst rank"
+    return Examples("Where image to text fails", rule, cards)
 
 
 def hub_images(collection: Collection, items: Sequence[int], counts: Sequence[int], k: int, mean: float) -> Examples:
@@ -131,6 +132,12 @@ def _picture(content: Path | np.ndarray) -> bytes:
         image.thumbnail((EDGE, EDGE))
         image.save(sink, "JPEG", quality=85)
     return sink.getvalue()
+
+
+def _worst(best: dict[str, np.ndarray], rank: np.ndarray) -> list[int]:
+    """Queries with a right item that is not first, worst rank first."""
+    order = np.lexsort((np.arange(len(rank)), -rank)).tolist()
+    return [query for query in order if best["item"][query] >= 0 and rank[query] > 1]
 
 
 def _best_positive(ranks: Ranks) -> dict[str, np.ndarray]:

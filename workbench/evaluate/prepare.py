@@ -88,9 +88,10 @@ def load_encoder(given: Any, collection: Collection) -> Any:
     if isinstance(given, str):
         return encoders.load(given or "tiny-clip")
     if not isinstance(given, encoders.Encoder):
+        has = [name for name in ("name", "encode_image", "encode_text") if hasattr(given, name)]
         raise TypeError(
             f"an encoder needs name, encode_image(images) and encode_text(texts); got {type(given).__name__} "
-            f"with {[name for name in ('name', 'encode_image', 'encode_text') if hasattr(given, name)] or 'none of them'}"
+            f"with {', '.join(has) or 'none of them'}"
         )
     return given
 

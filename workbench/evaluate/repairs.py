@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class RepairOutcome:
     """One repair in one direction. difference : after minus before on the same queries, with interval and p-value.
 
-    minimum_detectable : the smallest true difference these queries would show four times in five. wins, losses : queries
-    that got better and worse. skewness : of the k-occurrence, before and after; NaN when not measurable. p_holm :
-    corrected for all the comparisons of the report.
+    minimum_detectable : the smallest true difference these queries would show four times in five. wins, losses :
+    queries that got better and worse. skewness : of the k-occurrence, before and after. p_holm : corrected for all the
+    comparisons of the report.
     """
 
     repair: str
@@ -86,7 +86,8 @@ class Repairs:
         ]  # fmt: skip
         metric = self.outcomes[0].metric if self.outcomes else "metric"
         columns = [
-            "repair", f"{metric} (%)", "difference (points)", "p (Holm)", "better / worse", "skewness", "setting and bank",
+            "repair", f"{metric} (%)", "difference (points)", "p (Holm)", "better / worse", "skewness",
+            "setting and bank",
         ]  # fmt: skip
         return pd.DataFrame(rows, columns=columns)
 
@@ -137,7 +138,7 @@ def repair_direction(
             biases[name] = _biases(direction, statistic, folds, bank)
         except ValueError as error:
             notes.append(f"{direction.name}: {name} could not be estimated: {error}.")
-    n_bank = len(_bank_queries(direction, bank)) if bank else int(min(np.bincount(folds, minlength=2)))  # type: ignore[arg-type]
+    n_bank = len(_bank_queries(direction, bank)) if bank else int(np.bincount(folds, minlength=2).min())
     provenance = "cross-fit" if bank is None else f"inductive ({parameters['bank']})"
     after = _search(direction, list(biases.values()), folds, parameters) if biases else []
     outcomes = [
@@ -246,21 +247,21 @@ def _skewness(lists: Neighbours, direction: str) -> float:
 
 def _verdict(direction: str, outcomes: Sequence[RepairOutcome]) -> Finding:
     best = max(outcomes, key=lambda one: one.difference)
-    name, source = f"{direction}/repair", "5 %, Holm-corrected over all repairs of this report"
+    name, source = f"{direction}/repair", "no difference; paired randomisation test at 5 %, Holm over all repairs"
     interval = (best.low, best.high)
     if best.p_holm <= 0.05 and best.difference > 0:
         advice = (
             f"{best.repair} ({best.provenance} bank) changes {best.metric} by {100 * best.difference:+.1f} points: "
-            f"{best.wins:,} queries better, {best.losses:,} worse. Hubness costs this system; if you deploy the repair, "
-            "report both numbers and where the bank comes from."
+            f"{best.wins:,} queries better, {best.losses:,} worse. Hubness costs this system; if you deploy the "
+            "repair, report both numbers and where the bank comes from."
         )
-        return Finding(name, best.difference, interval, 0.05, source, "look", advice)
+        return Finding(name, best.difference, interval, 0.0, source, "look", advice)
     harmful = [one.repair for one in outcomes if one.p_holm <= 0.05 and one.difference < 0]
     advice = f"Do nothing: no repair has been shown to raise {best.metric}."
     if harmful:
         advice += f" Shown to lower it: {', '.join(harmful)}."
     advice += f" Differences below {100 * best.minimum_detectable:.1f} points would often go unnoticed here."
-    return Finding(name, best.difference, interval, 0.05, source, "ok", advice)
+    return Finding(name, best.difference, interval, 0.0, source, "ok", advice)
 
 
 def _p(value: float) -> str:

@@ -105,10 +105,8 @@ def score(
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 8)
     names = tuple(str(parse_metric(name)) for name in metrics)
     counts = table[:, 6:].astype(np.int64)
-    return (
-        Scores(direction, names, *table[:, :6].T.copy(), counts[:, 0], counts[:, 1], level, tuple(dict.fromkeys(notes))),
-        values,
-    )
+    unique = tuple(dict.fromkeys(notes))
+    return Scores(direction, names, *table[:, :6].T.copy(), counts[:, 0], counts[:, 1], level, unique), values
 
 
 def hit_curve(direction: str, ranks: Ranks, clusters: np.ndarray, *, seed: int, n_resamples: int) -> Scores:
@@ -123,7 +121,8 @@ def tie_exposure(direction: str, ranks: Ranks) -> Finding:
     tied = best["n_tied"][best["n_better"] >= 0] > 0
     share = float(tied.mean()) if len(tied) else None
     if share is None:
-        return Finding(f"{direction}/ties", None, None, 0.01, "convention of this report", "not measurable", "No query.")
+        source = "convention of this report"
+        return Finding(f"{direction}/ties", None, None, 0.01, source, "not measurable", "No query has a right item.")
     if share == 0:
         advice = "No right item shares its score with another one: every tie rule gives the same numbers."
     else:
@@ -218,10 +217,13 @@ def _headline(scores: Scores) -> Finding:
     label, source = f"{scores.direction}/{name}", "the exact value of a scorer that ties everything (chance)"
     if not np.isfinite(value):
         return Finding(label, None, None, None, source, "not measurable", "No query has a right item in the gallery.")
+    if not np.isfinite(low):
+        advice = "All queries belong to one image: how much the value would vary is unknown, so nothing can be claimed."
+        return Finding(label, value, None, chance, source, "look", advice)
     if not low > chance:
         verdict, advice = "problem", (
-            "Not told from chance. Look for a wrong pairing of rows, a wrong checkpoint or preprocessing, a language or "
-            "domain the model does not know; no repair below can rescue this."
+            "Not told from chance. Look for a wrong pairing of rows, a wrong checkpoint or preprocessing, a language "
+            "or domain the model does not know; no repair below can rescue this."
         )  # fmt: skip
     elif value < 10 * chance and value < 0.5:
         verdict, advice = "problem", (
@@ -229,7 +231,7 @@ def _headline(scores: Scores) -> Finding:
             "trained on such images and texts before reading anything else into this report."
         )  # fmt: skip
     elif low > 0.98:
-        verdict, advice = "look", "Saturated: this set can no longer tell good systems apart. Use a larger or harder one."
+        verdict, advice = "look", "Saturated: this set can no longer tell good systems apart. Use a harder one."
     else:
         times = "" if chance <= 0 else f"{value / chance:,.0f} times chance. "
         verdict, advice = "ok", f"{times}Quote the value with its interval and the protocol card below."

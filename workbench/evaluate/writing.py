@@ -120,7 +120,7 @@ def protocol(prepared: Prepared, parameters: Mapping[str, Any]) -> dict[str, str
             f"{parameters['n_resamples']:,} resamples, seed {parameters['seed']}"
         ),
         "repairs": f"{', '.join(parameters['repairs']) or 'none'}; bank: {_bank(parameters['bank'])}",
-        **{name: text for name, text in definitions(parameters["metrics"]).items()},
+        **definitions(parameters["metrics"]),
     }
 
 
@@ -178,12 +178,13 @@ def _items(prepared: Prepared) -> dict[str, list[str]]:
 def _write_embeddings(layers: Path, prepared: Prepared, *, keep: bool) -> None:
     from workbench.datasets import content_digest
 
-    described = {side.modality: _describe(side, content_digest(side.vectors)) for side in (prepared.images, prepared.texts)}
+    sides = (prepared.images, prepared.texts)
+    described = {side.modality: _describe(side, content_digest(side.vectors)) for side in sides}
     write_json(layers / "embeddings.json", {"schema": SCHEMA, "encoder": _plain(dict(prepared.about)), **described})
     if keep:
         from safetensors.numpy import save
 
-        arrays = {side.modality: np.ascontiguousarray(side.vectors) for side in (prepared.images, prepared.texts)}
+        arrays = {side.modality: np.ascontiguousarray(side.vectors) for side in sides}
         write_bytes(layers / "embeddings.safetensors", save(arrays))
 
 
@@ -221,7 +222,7 @@ def _hardware() -> dict[str, Any]:
 
 
 def _git_revision() -> str:
-    """The revision of a checkout, with ``+changes`` when files differ from it; "not a checkout" in an installed wheel."""
+    """The revision of a checkout, with ``+changes`` when files differ from it; "not a checkout" in a wheel."""
     root = Path(workbench.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return "not a checkout"

@@ -24,7 +24,7 @@ TEMPLATE = Path(__file__).resolve().parent / "template"
 MISSING = "—"
 VERDICTS = {"problem": "✗", "look": "!", "not measurable": "?", "ok": "✓"}  # worst first, as they are sorted
 _UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-_NUMBER_LIKE = re.compile(r"^[+\-−±<>≤≥~ ]*\d[\d.,:;%±×eE+\-−–…()\[\] ]*(to [\d.,%+\-− ]+)?[)\]]*$")
+_NUMBER_LIKE = re.compile(r"(?=.*\d)[\d.,:;%±×eE+\-−–…()\[\]<>≤≥~ ]+")
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,8 @@ def _numeric(numeric: bool) -> str:
 def _is_numeric(values: Sequence[Any], texts: Sequence[str]) -> bool:
     known = [(value, text) for value, text in zip(values, texts, strict=True) if text != MISSING]
     return bool(known) and all(
-        not isinstance(value, bool) and (isinstance(value, Real) or bool(_NUMBER_LIKE.match(text)))
+        not isinstance(value, bool)
+        and (isinstance(value, Real) or bool(_NUMBER_LIKE.fullmatch(text.replace(" to ", " "))))
         for value, text in known
     )
 

@@ -1,9 +1,9 @@
 """Repairs for hubness that are one number per gallery item: a bias, subtracted from every score of that item.
 
 A method exists in two forms that agree. ``METHODS[name](bank_scores, ...)`` takes the scores of a bank of other queries
-as a matrix and returns the bias; it is short enough to read. ``STATISTICS[name](...)`` says which single statistic of an
-item's bank scores the method needs, so that a streaming pass can deliver it without the matrix, and turns the statistic
-into the bias:
+as a matrix and returns the bias; it is short enough to read. ``STATISTICS[name](...)`` says which single statistic of
+an item's bank scores the method needs, so that a streaming pass can deliver it without the matrix, and turns the
+statistic into the bias:
 
     statistic = STATISTICS["csls"](k=10)                     # kind 'top-k mean', parameter 10, weight 0.5
     bias = statistic.bias(values_per_item)
@@ -90,18 +90,20 @@ STATISTICS: dict[str, Callable[..., BankStatistic]] = {
 def cross_fit_folds(clusters: npt.ArrayLike, seed: int) -> IntArray:
     """Two folds of clusters, 0 and 1, of equal size (fold 0 one larger if the number is odd).
 
-    Each half of the queries is repaired with the other half as its bank, so that no query takes part in its own repair.
-    A bias row per fold over the *whole* gallery is estimated: row f from the queries of fold ``1 - f``; a query of fold f
-    is scored with row f.
+    For data without a training split: each fold is a small test set of its own, repaired with the queries of the other.
+    Score the queries of fold f against the gallery items *of fold f only*, with a bias estimated from the queries of
+    fold ``1 - f`` against these items, and compare with the raw scores *of the same halves*. No label then touches the
+    repair: neither the right item nor any of its competitors has a query of its own in the bank, as with a bank from
+    another split. The gain is that of a gallery of half the size.
 
-    Leave out every pair of a gallery item with its own queries when a row is estimated, in either fold. Otherwise the
-    fold of a query gives its answer away: of all items, those in the query's own fold have no query of their own in
-    the bank and those in the other fold do, are marked down for it, and the right item is always among the first kind.
-    That alone makes a repair look good where there is nothing to repair. With a relevance matrix ``relevance``
-    (n_queries, n_gallery), the pairs to leave out are its positives.
+    Do not score against the whole gallery with such a bias: the fold of a query then tells where its answer is. All
+    competitors in the other fold have their own queries in the bank and are marked down for it, the right item never
+    is; that alone can be worth several points of hit@1. Leaving the pairs of an item and its own queries out of the
+    bank (``exclude=`` of the bank statistics) turns the error round where items resemble each other: the queries of a
+    look-alike in the other fold count against the right item, and not the other way about.
 
     clusters : one label per image (or per cluster of images that belong together). Captions take the fold of their
-    image: ``folds[text_image]``. seed : of the draw; the folds depend on it and on the set of labels, not on their order.
+    image: ``folds[text_image]``. seed : of the draw; folds depend on it and on the set of labels, not on their order.
     Returns (n,) int64, parallel to ``clusters``.
 
     >>> cross_fit_folds(["b", "a", "c", "a"], seed=0)

@@ -17,8 +17,8 @@ def csls(bank: npt.ArrayLike, *, k: int = 10) -> FloatArray:
     The published score ``2 s - r_q - r_g`` orders the gallery of a query q as ``s - bias[g]`` does: r_q, the mean over
     the k items nearest to q, is the same for the whole gallery and needs not be known.
 
-    bank : (n_bank, n_gallery) cosine scores of bank queries against the gallery, higher is closer; minus infinity marks a
-    pair that is left out. In the paper the bank is the scored queries themselves (transductive).
+    bank : (n_bank, n_gallery) cosine scores of bank queries against the gallery, higher is closer; minus infinity marks
+    a pair that is left out. In the paper the bank is the scored queries themselves (transductive).
     k : 1 .. number of bank queries left for every item; 10 in the paper.
     Returns (n_gallery,) in units of the score; subtract it from any scores against this gallery.
     Source: Conneau, Lample, Ranzato, Denoyer, Jegou: Word translation without parallel data. ICLR 2018,

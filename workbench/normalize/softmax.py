@@ -17,14 +17,13 @@ def inverted_softmax(bank: npt.ArrayLike, *, beta: float = 20.0) -> FloatArray:
     ``s - bias[g]`` does, and the logarithm cannot overflow.
 
     bank : (n_bank, n_gallery) scores of bank queries against the gallery, higher is closer; minus infinity marks a pair
-    that is left out. The sum over the n_left pairs of an item is scaled by n_bank / n_left, so that items with more pairs
-    left out are not favoured.
-    beta > 0 : inverse temperature, in units of 1 / score. For cosine scores 20 is one of three values (14.29, 20, 50)
-    our reference outputs of the official code of QB-Norm cover, and MUSE evaluates with 30; choose it on a validation
-    split, never on the scored queries.
+    that is left out. The sum over the n_left pairs of an item is scaled by n_bank / n_left, so that items with more
+    pairs left out are not favoured.
+    beta > 0 : inverse temperature, in units of 1 / score. The best value depends on the encoder: published code for
+    cosine scores uses 20, 30 and 50 among others. Choose it on a validation split, never on the scored queries.
     Returns (n_gallery,) in units of the score; subtract it from any scores against this gallery.
-    Source: Smith, Turban, Hamblin, Hammerla: Offline bilingual word vectors, orthogonal transformations and the inverted
-    softmax. ICLR 2017, https://arxiv.org/abs/1702.03859
+    Source: Smith, Turban, Hamblin, Hammerla: Offline bilingual word vectors, orthogonal transformations and the
+    inverted softmax. ICLR 2017, https://arxiv.org/abs/1702.03859
 
     >>> inverted_softmax([[0.0, 0.5], [0.0, 0.5], [0.0, 0.5]], beta=1.0).round(4)  # log 3 and log 3 + 0.5
     array([1.0986, 1.5986])

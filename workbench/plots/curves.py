@@ -155,7 +155,7 @@ def rank_edges(n_gallery: int) -> tuple[int, ...]:
     >>> rank_edges(12)
     (1, 2, 3, 5, 10, 13)
     """
-    return (*(edge for edge in RANK_EDGES if edge < n_gallery), n_gallery + 1)
+    return (*(edge for edge in RANK_EDGES if edge < max(n_gallery, 2)), n_gallery + 1)
 
 
 def duplicate_curve(result: Duplicates, ax: Axes | None = None) -> Axes:

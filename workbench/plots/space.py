@@ -77,9 +77,12 @@ def pca_map(
             linewidths=0,
             label=name,
         )
+    image_left = points["images"][:, 0].mean() <= points["texts"][:, 0].mean()
+    for (name, where), style in zip(points.items(), (IMAGE, TEXT), strict=True):
+        left = image_left == (name == "images")
         ax.annotate(
-            f"{name} ({len(where):,})", (where[:, 0].mean(), where[:, 1].max()), xytext=(0, 4), ha="center",
-            textcoords="offset points", color=style.color, fontsize=SMALL,
+            f"{name} ({len(where):,})", (0.02 if left else 0.98, 1), xycoords="axes fraction", xytext=(0, 3),
+            textcoords="offset points", ha="left" if left else "right", color=style.color, fontsize=SMALL,
         )  # fmt: skip
     ax.set_aspect("equal", adjustable="datalim")
     for position, axis in enumerate((ax.xaxis, ax.yaxis)):

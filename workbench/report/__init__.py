@@ -72,7 +72,9 @@ def report(
     try:
         size = draw(name, folder.path, progress=progress is not False, say=say)
     except ReportFailed as error:
-        raise ReportFailed(str(error).replace(str(folder.path), str(kept := folder.fail("drawing", str(error)))), kept) from error
+        unfinished = str(folder.path)
+        kept = folder.fail("drawing", str(error))
+        raise ReportFailed(str(error).replace(unfinished, str(kept)), kept) from error
     return _finished(size, folder.finish())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,17 +37,23 @@ class AuditReport:
     def summary(self) -> Display:
         """What ran, on what, with what: the compact table at the top."""
         manifest = self.run.manifest
-        versions = manifest["versions"]
-        rows = {
+        versions, vectors, hardware = (manifest[name] for name in ("versions", "vectors", "hardware"))
+        shown = ("python", "numpy", "torch", "open_clip_torch")
+        headline = {
+            name: f"{_percent(entry['value'])} % ({_between(entry['low'], entry['high'], _percent)})"
+            for name, entry in self.run.metrics.items()
+            if name.endswith(("/hit@1", "/hit@10"))
+        }
+        rows = headline | {
             "data": manifest["card"]["name"],
             "licence of the data": manifest["card"]["licence"],
             "encoder": manifest["encoder"].get("source", "not stated"),
             "workbench": f"{manifest['workbench']} ({manifest['git_revision'][:12]})",
-            "versions": ", ".join(f"{name} {versions[name]}" for name in ("python", "numpy", "torch", "open_clip_torch")),
+            "versions": ", ".join(f"{name} {versions[name]}" for name in shown),
             "seed": manifest["parameters"]["seed"],
-            "machine": f"{manifest['hardware']['system']}, {manifest['hardware']['cores']} cores",
-            "vectors": f"{manifest['vectors']['from cache']:,} from the cache, {manifest['vectors']['encoded now']:,} encoded",
-            "cost": f"{sum(manifest['seconds'].values()):.0f} s, {manifest['peak_memory_bytes'] / 2**20:,.0f} MB at the peak",
+            "machine": f"{hardware['system']}, {hardware['cores']} cores",
+            "vectors": f"{vectors['from cache']:,} from the cache, {vectors['encoded now']:,} encoded",
+            "cost": f"{sum(manifest['seconds'].values()):.0f} s, {manifest['peak_memory_bytes'] / 2**20:,.0f} MB peak",
         }
         return html.table({"what": list(rows), "value": [str(value) for value in rows.values()]}, caption="This run")
 
@@ -75,7 +82,7 @@ class AuditReport:
             return _note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
         cards = [
             html.Thumbnail(
-                self.run.thumbnails.get(card.image_id), card.text or card.image_id, card.note,
+                self._thumbnail(card.image_id), card.text or card.image_id, card.note,
                 None if card.right < 0 else bool(card.right),
             )
             for card in shown.cards
@@ -84,7 +91,8 @@ class AuditReport:
 
     def scores(self) -> Display:
         """All metrics in all directions, with interval, tie bracket and chance."""
-        rows: dict[str, list[Any]] = {name: [] for name in ("metric", "value", "95 % interval", "under ties", "chance", "n")}
+        columns = ("metric", "value", "95 % interval", "under ties", "chance", "n")
+        rows: dict[str, list[Any]] = {name: [] for name in columns}
         for name, entry in self.run.metrics.items():
             show = _formatter(name)
             rows["metric"].append(name)
@@ -126,12 +134,13 @@ class AuditReport:
         fig, ax = plots.figure("small")
         curves.rank_histogram(places, ax, direction=direction, n_gallery=n_gallery)
         counts = np.histogram(places[np.isfinite(places)], edges)[0]
+        last = [edge - 1 for edge in edges[1:]]
         return html.figure(
             fig,
             alt=f"{direction}: {counts[0]:,} of {counts.sum():,} queries have a right result in first place.",
             caption=plots.caption("A heavy right end is what a mean rank reports and a recall at 10 does not see.",
                                   n=int(counts.sum())),
-            table={"from place": list(edges[:-1]), "to place": [edge - 1 for edge in edges[1:]], "queries": counts.tolist()},
+            table={"from place": list(edges[:-1]), "to place": last, "queries": counts.tolist()},
         )  # fmt: skip
 
     def languages(self) -> Display:
@@ -186,8 +195,8 @@ class AuditReport:
         return html.figure(
             fig,
             alt=(
-                f"Right pairs have a mean cosine of {found.paired.mean():.3f}, wrong pairs {found.unpaired.mean():.3f}; "
-                f"the two centres are {found.centroid_distance:.3f} apart."
+                f"Right pairs have a mean cosine of {found.paired.mean():.3f}, wrong pairs "
+                f"{found.unpaired.mean():.3f}; the two centres are {found.centroid_distance:.3f} apart."
             ),
             caption=plots.caption(
                 "What matters for ranking is how far the two histograms are apart, not where they lie.",
@@ -251,6 +260,13 @@ class AuditReport:
         """What lies beside the report."""
         rows = {name: text for name, text in _FILES.items() if (self.run.path / name).exists()}
         return html.table({"file": list(rows), "holds": list(rows.values())}, caption="Beside this report")
+
+    def _thumbnail(self, image_id: str) -> Any:
+        """The kept picture, or None where none was kept."""
+        from PIL import Image
+
+        kept = self.run.thumbnails.get(image_id)
+        return None if kept is None else Image.open(io.BytesIO(kept))
 
     def _gallery(self, direction: str) -> int:
         counts = self.results["counts"]

@@ -98,7 +98,7 @@ def scenes(
 
     >>> world = scenes(n_images=20, languages=("en", "de"))
     >>> world.texts.ids[5], world.texts.content[5]
-    ('test-000001-de-0', 'ein gestreifter orangefarbener Mond')
+    ('test-000001-de-0', 'das Bild zeigt einen gestreiften orangefarbenen Mond')
     """
     _check(n_images, split, languages, captions_per_image, objects, labels)
     shares = {"duplicate": duplicates, "near-duplicate": near_duplicates, "leak": split_leaks}
@@ -212,10 +212,11 @@ def _distinct_scenes(n: int, source: _Source) -> list[Scene]:
         scene = sample_in_split(dice, source.split, objects=source.objects)
         misses = misses + 1 if scene.arrangement in found else 0
         found.setdefault(scene.arrangement, scene)
-        if misses == 1000:
+        if misses == 200:
             raise ValueError(
-                f"n_images is {n}, but after {len(found)} scenes with {source.objects[0]} to {source.objects[1]} objects"
-                f" hardly any new ones exist in the split {source.split!r}; ask for fewer images or allow more objects"
+                f"n_images is {n}, but after {len(found)} scenes hardly any new ones with {source.objects[0]} to "
+                f"{source.objects[1]} objects exist in the split {source.split!r}; ask for fewer images or allow "
+                "more objects"
             )
     return list(found.values())
 

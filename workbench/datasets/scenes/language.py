@@ -17,6 +17,7 @@ T = TypeVar("T")
 ANY = None  # the noun for a mention without a stated shape
 _Nouns = dict[str | None, tuple[tuple[str, str, str], ...]]
 _Forms = dict[str, tuple[tuple[str, str, str, str], ...]]
+_Lexicon = tuple[_Nouns, _Forms, _Forms, tuple[str, str], Sequence[str]]
 
 
 class Pick(Protocol):
@@ -264,6 +265,7 @@ _FR_SCENES = (
     "sur un fond {ground}, on voit {list}", "il y a {list} sur fond {ground}",
 )  # fmt: skip
 _FR_NUMBERS = ("deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf")
+_FR_LEXICON = (_FR_NOUNS, _FR_BEFORE, _FR_AFTER, ("un", "une"), _FR_NUMBERS)
 
 _ES_NOUNS: _Nouns = {
     "circle": (("círculo", "círculos", "m"), ("disco", "discos", "m")),
@@ -299,12 +301,12 @@ _ES_SCENES = (
     "sobre un fondo {ground} hay {list}", "hay {list} sobre un fondo {ground}",
 )  # fmt: skip
 _ES_NUMBERS = ("dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve")
+_ES_LEXICON = (_ES_NOUNS, _ES_BEFORE, _ES_AFTER, ("un", "una"), _ES_NUMBERS)
 
 
 def _french(statement: Statement, pick: Pick) -> str:
     frame = pick(_FR_FRAMES if statement.background is None else _FR_SCENES)
-    phrases = [_romance_phrase(m, pick, _FR_NOUNS, _FR_BEFORE, _FR_AFTER, ("un", "une"), _FR_NUMBERS)
-               for m in statement.mentions]  # fmt: skip
+    phrases = [_romance_phrase(mention, pick, _FR_LEXICON) for mention in statement.mentions]
     if statement.relation is None:
         listed = _joined(phrases, ", ", " et ")
     else:
@@ -318,8 +320,7 @@ def _french(statement: Statement, pick: Pick) -> str:
 
 def _spanish(statement: Statement, pick: Pick) -> str:
     frame = pick(_ES_FRAMES if statement.background is None else _ES_SCENES)
-    phrases = [_romance_phrase(m, pick, _ES_NOUNS, _ES_BEFORE, _ES_AFTER, ("un", "una"), _ES_NUMBERS)
-               for m in statement.mentions]  # fmt: skip
+    phrases = [_romance_phrase(mention, pick, _ES_LEXICON) for mention in statement.mentions]
     if statement.relation is None:
         listed = _joined(phrases, ", ", " y ")
     else:
@@ -331,16 +332,9 @@ def _spanish(statement: Statement, pick: Pick) -> str:
     return frame.format(list=listed, ground=ground, can="se pueden" if many else "se puede")
 
 
-def _romance_phrase(
-    mention: Mention,
-    pick: Pick,
-    nouns: _Nouns,
-    before: _Forms,
-    after: _Forms,
-    articles: tuple[str, str],
-    numbers: Sequence[str],
-) -> str:
+def _romance_phrase(mention: Mention, pick: Pick, lexicon: _Lexicon) -> str:
     """Number, size, noun, colour, texture, all in the gender and number of the noun."""
+    nouns, before, after, articles, numbers = lexicon
     singular, plural, gender = pick(nouns[mention.shape])
     form = (gender == "f") + 2 * (mention.count > 1)
     number = articles[form] if mention.count == 1 else numbers[mention.count - 2]

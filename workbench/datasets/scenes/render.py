@@ -17,8 +17,8 @@ PALETTE = {
     "blue": (24, 88, 196), "purple": (170, 92, 204), "black": (36, 36, 42), "white": (252, 252, 250),
 }  # fmt: skip
 BACKDROP = {
-    "gray": (168, 170, 174), "beige": (246, 232, 206), "pink": (244, 194, 206), "light blue": (178, 214, 240),
-    "light green": (158, 216, 172),
+    "gray": (154, 155, 158), "beige": (238, 218, 184), "pink": (243, 186, 194), "light blue": (164, 206, 240),
+    "light green": (170, 212, 140),
 }  # fmt: skip
 _INK = {"yellow": (150, 112, 0), "white": (120, 124, 136)}  # the second colour of light objects; others get near-white
 _DIAMETER = {"small": 12, "large": 19}  # in 64ths of the image
@@ -49,7 +49,7 @@ def render(scene: Scene, size: int = 64, *, shift: tuple[int, int] = (0, 0), bri
     >>> from workbench.datasets.scenes.world import Object
     >>> image = render(Scene((Object("square", "red", "large", "plain", 1, 1),), "gray"))
     >>> image.shape, image[32, 32].tolist(), image[0, 0].tolist()
-    ((64, 64, 3), [200, 36, 48], [182, 184, 188])
+    ((64, 64, 3), [200, 36, 48], [160, 161, 164])
     """
     if size < 16:
         raise ValueError(f"size is {size} pixels; shapes and textures need at least 16")
@@ -69,7 +69,7 @@ def _paste(image: np.ndarray, thing: Object, size: int) -> None:
     paint, holes = _sprite(thing.shape, thing.color, thing.size, thing.texture, size)
     side = len(paint)
     top, left = (
-        size * (2 * cell + 1) // (2 * GRID) - side // 2 + nudge * size // 64
+        min(max(size * (2 * cell + 1) // (2 * GRID) - side // 2 + nudge * size // 64, 0), size - side)
         for cell, nudge in ((thing.row, thing.nudge[0]), (thing.column, thing.nudge[1]))
     )
     patch = image[top : top + side, left : left + side]
@@ -95,7 +95,7 @@ def _sprite(shape: str, color: str, scale: str, texture: str, size: int) -> tupl
     base = np.array(PALETTE[color])
     ink = np.array(_INK.get(color, (250, 248, 244)))
     samples = np.where(_pattern(texture, side * _FINE, scale, size)[:, :, None], ink, base)
-    samples = np.where(rim[:, :, None], base * 55 // 100, samples) * inside[:, :, None]
+    samples = np.where(rim[:, :, None], base * 38 // 100, samples) * inside[:, :, None]
     paint = samples.reshape(side, _FINE, side, _FINE, 3).sum((1, 3))
     covered = inside.reshape(side, _FINE, side, _FINE).sum((1, 3))
     return (paint + 8).astype(np.uint16), (16 - covered)[:, :, None].astype(np.uint16)
@@ -104,11 +104,11 @@ def _sprite(shape: str, color: str, scale: str, texture: str, size: int) -> tupl
 @lru_cache(maxsize=128)
 def _inside(shape: str, side: int) -> np.ndarray:
     """Which of the (side, side) samples lie inside the outline. Whole numbers: 100 is the radius times ``side``."""
-    line = (2 * np.arange(side) + 1 - side) * 100
+    line = (2 * np.arange(side, dtype=np.int64) + 1 - side) * 100
     x, y = line[None, :], line[:, None]
 
     def disc(cx: int, cy: int, radius: int) -> np.ndarray:
-        return (x - cx * side) ** 2 + (y - cy * side) ** 2 <= (radius * side) ** 2
+        return np.asarray((x - cx * side) ** 2 + (y - cy * side) ** 2 <= (radius * side) ** 2)
 
     if shape == "circle":
         return disc(0, 0, 98)
@@ -138,7 +138,7 @@ def _eroded(inside: np.ndarray, steps: int) -> np.ndarray:
     padded = np.pad(inside, steps)
     shifted = [padded[i : i + side, steps : steps + side] for i in range(2 * steps + 1)]
     shifted += [padded[steps : steps + side, i : i + side] for i in range(2 * steps + 1)]
-    return np.logical_and.reduce(shifted)
+    return np.asarray(np.logical_and.reduce(shifted))
 
 
 def _pattern(texture: str, side: int, scale: str, size: int) -> np.ndarray:
@@ -147,12 +147,12 @@ def _pattern(texture: str, side: int, scale: str, size: int) -> np.ndarray:
     x, y = line[None, :], line[:, None]
     if texture == "striped":
         band = max(1, 13 * size // 64)
-        return (x + y) // band % 2 == 0
+        return np.asarray((x + y) // band % 2 == 0)
     if texture == "dotted":
         step = max(2, (18 if scale == "small" else 22) * size // 64)
         dx, dy = (x + step // 2) % step - step // 2, (y + step // 2) % step - step // 2
         return np.asarray(100 * (dx**2 + dy**2) <= 9 * step**2)
     if texture == "checked":
         cell = max(1, (12 if scale == "small" else 17) * size // 64)
-        return ((x // cell) + (y // cell)) % 2 == 0
+        return np.asarray((x // cell + y // cell) % 2 == 0)
     return np.zeros((side, side), bool)

@@ -45,7 +45,7 @@ class Dice:
     The raw 64-bit output of PCG64 is used, which numpy keeps the same for ever, while ``Generator`` methods may change.
 
     >>> [Dice(7, 1).below(6) for _ in range(2)], Dice(7, 2).below(6)
-    ([0, 0], 1)
+    ([3, 3], 3)
     """
 
     def __init__(self, *key: int) -> None:
