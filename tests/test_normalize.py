@@ -137,6 +137,15 @@ def test_equal_items_get_equal_biases_so_that_their_ties_stay(name: str) -> None
         assert len(np.unique(bias)) == len(np.unique(gallery, axis=0))
 
 
+def test_the_last_bits_of_a_sum_do_not_reach_the_bias() -> None:
+    noisy = [0.3, 0.1 + 0.2, 0.3 * (1 + 1e-15), 0.3 + 1e-8]
+    assert noisy[0] != noisy[1]
+    for scale in (1.0, 1e6, 1e-6):
+        bias = BankStatistic("log-sum-exp", 20.0, 1.0).bias(scale * np.array(noisy))
+        assert bias[0] == bias[1] == bias[2] != bias[3]
+        assert bias[0] == pytest.approx(0.3 * scale, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_does_not_depend_on_the_order_of_items_and_leaves_its_input_alone(name: str) -> None:
     rng = np.random.default_rng(6)

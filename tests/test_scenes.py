@@ -311,6 +311,71 @@ def test_no_caption_has_two_meanings(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ALL)
+def test_no_form_of_a_word_serves_two_values(language: str) -> None:
+    values = [("color", c) for c in COLORS] + [("size", z) for z in SIZES] + [("texture", t) for t in TEXTURES]
+    meaning: dict[str, Statement] = {}
+    for shape, (name, value), count in itertools.product((*SHAPES, None), values, (1, 2)):
+        statement = Statement((Mention(**{"shape": shape, name: value}, count=count),))
+        for text in wordings(statement, language, n=12):
+            assert meaning.setdefault(text, statement) == statement, text
+
+
+PHRASE_START = re.compile(r"\b(?=(?:une?|una|deux|dos|trois|tres) )")
+ROMANCE = {  # feminine nouns, then adjectives as (masculine, feminine)
+    "fr": (
+        {"étoile", "croix", "lune", "forme", "figure", "image"}, ("un", "une"),
+        "vert/verte bleu/bleue violet/violette noir/noire blanc/blanche uni/unie rayé/rayée petit/petite grand/grande "
+        "gros/grosse",
+    ),
+    "es": (
+        {"estrella", "cruz", "luna", "figura", "forma", "imagen"}, ("un", "una"),
+        "rojo/roja amarillo/amarilla morado/morada negro/negra blanco/blanca liso/lisa pequeño/pequeña",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["fr", "es"])
+def test_romance_articles_and_adjectives_take_the_gender_of_the_noun(language: str) -> None:
+    feminine_nouns, (masculine, feminine), pairs = ROMANCE[language]
+    seen = Counter()
+    for text in scenes(n_images=300, size=16, languages=(language,), paraphrase=0.7).texts.content:
+        for phrase in PHRASE_START.split(text.replace("croissant de lune", "croissant")):
+            parts = words(re.split(" sur | sobre | avec | con ", phrase)[0], language)
+            if parts and parts[0] in (masculine, feminine):
+                is_feminine = bool(feminine_nouns & set(parts))
+                wrong = {pair.split("/")[not is_feminine] for pair in pairs.split()}
+                assert (parts[0] == feminine) == is_feminine, phrase
+                assert not wrong & set(parts[1:]), phrase
+                seen[is_feminine] += 1
+    assert min(seen.values()) > 500
+
+
+GERMAN_GENDER = {
+    "Kreis": "m", "Quadrat": "n", "Dreieck": "n", "Stern": "m", "Herz": "n", "Herzen": "n", "Kreuz": "n", "Raute": "f",
+    "Rhombus": "m", "Mond": "m", "Halbmond": "m", "Mondsichel": "f", "Form": "f", "Figur": "f", "Objekt": "n",
+    "Bild": "n", "Hintergrund": "m",
+}  # fmt: skip
+GERMAN_ENDINGS = {
+    ("ein", "m"): "er", ("einen", "m"): "en", ("einem", "m"): "en", ("eine", "f"): "e", ("einer", "f"): "en",
+    ("ein", "n"): "es", ("einem", "n"): "en",
+}  # fmt: skip
+
+
+def test_german_articles_adjectives_and_nouns_agree() -> None:
+    seen = Counter()
+    for text in scenes(n_images=300, size=16, languages=("de",), paraphrase=0.7).texts.content:
+        for article, adjectives, noun in re.findall(
+            r"\b(ein|eine|einen|einem|einer)((?: [a-zäöüß]+)*) ([A-Z]\w+)", text
+        ):
+            ending = GERMAN_ENDINGS[article, GERMAN_GENDER[noun]]
+            stems = [re.sub("(er|es|en|em|e)$", "", word) for word in adjectives.split()]
+            assert adjectives.split() == [stem + ending for stem in stems], text
+            assert (noun == "Herzen") <= (article == "einem"), text
+            seen[article] += 1
+    assert min(seen[article] for article in ("ein", "eine", "einen", "einem", "einer")) > 50
+
+
+@pytest.mark.parametrize("language", ALL)
 def test_vocabulary_is_what_captions_use(language: str) -> None:
     dice = Dice(4)
     used: Counter[str] = Counter()

@@ -123,6 +123,22 @@ def test_no_screened_score_leaves_its_bound(kind: str, screen: exact.Screen) -> 
         assert (apart <= tile.T.error[None, :]).all()
 
 
+@pytest.mark.parametrize("screen", ["float32", "float64"])
+def test_a_bias_is_in_the_bound(screen: exact.Screen) -> None:
+    """Casting and subtracting a large bias costs far more than the product."""
+    queries, gallery, _ = world("float64", 2)
+    stack = 1000 + np.random.default_rng(0).standard_normal((2, len(gallery)))
+    row = np.arange(len(queries)) % 2
+    truth = search_scores(queries, gallery) - stack[row]
+    bias = exact.Bias.of(stack, row, len(queries), len(gallery))
+    norms = exact._norms(queries, "queries"), exact._norms(gallery, "gallery")
+    for tile in tiles(queries, gallery, norms=norms, shape=(7, 9), screen=screen):
+        scores, error = bias.apply(tile)
+        apart = np.abs(scores - truth[tile.rows, tile.columns])
+        assert (apart <= error[:, None]).all()
+        assert (apart > tile.error[:, None]).any() or screen == "float64"
+
+
 def test_without_the_bound_the_scan_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, gallery, relevance = world("near ties", 0)
     monkeypatch.setattr(exact, "error_factor", lambda dim, screen: 0.0)
@@ -135,6 +151,20 @@ def test_screened_scores_alone_would_give_other_ranks() -> None:
     queries, gallery, relevance = world("near ties", 0)
     careless, _ = search_ranks((queries.astype(np.float32) @ gallery.astype(np.float32).T), relevance)
     assert (careless != scan(queries, gallery, [RankPositives(relevance)])[0].better).any()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_ties_closer_than_float32_can_see_are_ordered_exactly(offset: float) -> None:
+    """Many more look-alikes than places, and a bias whose casting alone blurs more than they differ."""
+    rng = np.random.default_rng(11)
+    queries = rng.standard_normal((9, 12))
+    gallery = rng.standard_normal((1, 12)) + 1e-8 * rng.standard_normal((400, 12))
+    bias = offset + 1e-8 * rng.standard_normal(400)
+    relevance = Relevance.from_pairs(np.arange(9), rng.integers(0, 400, 9), n_queries=9, n_gallery=400)
+    nearest, ranks = scan(queries, gallery, [TopK(3, bias=bias), RankPositives(relevance, bias=bias)])
+    scores = search_scores(queries, gallery) - bias
+    np.testing.assert_array_equal(nearest.indices, search_top_k(scores, 3)[0])
+    np.testing.assert_array_equal(ranks.better, search_ranks(scores, relevance)[0])
 
 
 # Consumers against loops

@@ -48,7 +48,7 @@ class Group(click.Group):
         except (EvaluationFailed, ReportFailed) as error:
             click.echo(f"failed: {error}", err=True)
             ctx.exit(1)
-        except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        except (ValueError, TypeError, OSError) as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(2)
 

@@ -209,11 +209,9 @@ def parse_cell(source: str, notebook: str) -> Schema:
     problems, parameters, seen = [], [], {}
     for statement in statements:
         try:
-            parameter = _read_line(statement, comments, seen)
+            parameters.append(_read_line(statement, comments, seen))
         except ValueError as error:
             problems.append(f"line {statement.lineno} of the parameters cell: {error}")
-            continue
-        parameters.append(parameter)
     if problems:
         raise ParameterError(notebook, problems)
     return Schema(notebook, tuple(parameters))

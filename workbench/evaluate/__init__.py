@@ -17,6 +17,7 @@ from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, 
 from workbench.evaluate.writing import run_name, write_manifest, write_run
 from workbench.failures import EvaluationFailed
 from workbench.meter import Meter
+from workbench.metrics import parse_metric
 from workbench.parameters import Schema, read_schema
 from workbench.runs import Run, RunFolder
 from workbench.shipped import find
@@ -64,6 +65,8 @@ def evaluate_into(
     parameters : already checked. encoder : an object that takes the place of ``parameters["encoder"]``.
     progress : bars on stderr; None shows them only on a terminal. say : receives one line per stage.
     """
+    for name in parameters["metrics"]:
+        parse_metric(name)
     with Meter() as meter:
         with meter.stage("loading and encoding"):
             prepared = prepare(parameters, encoder, progress=progress)

@@ -20,8 +20,16 @@ from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.scores import definitions, first_positive
 from workbench.meter import Meter
 from workbench.runs import (
-    SCHEMA, canonical_hash, neighbour_columns, results_json, safe_name, without_place, write_bytes, write_json,
-    write_parquet, write_trec,
+    SCHEMA,
+    canonical_hash,
+    neighbour_columns,
+    results_json,
+    safe_name,
+    without_place,
+    write_bytes,
+    write_json,
+    write_parquet,
+    write_trec,
 )  # fmt: skip
 from workbench.types import Embeddings
 

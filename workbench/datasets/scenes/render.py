@@ -113,7 +113,7 @@ def _inside(shape: str, side: int) -> np.ndarray:
     if shape == "circle":
         return disc(0, 0, 98)
     if shape == "moon":
-        return disc(6, 0, 98) & ~disc(52, -14, 80)
+        return np.asarray(disc(6, 0, 98) & ~disc(52, -14, 80))
     inside = _inside_polygon(_POLYGONS[shape], x, y, side)
     return inside | disc(48, -30, 50) | disc(-48, -30, 50) if shape == "heart" else inside
 

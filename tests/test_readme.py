@@ -1,0 +1,41 @@
+"""What the README shows must run as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.worlds import paired_vectors
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"## From Python\n\n```python\n(.*?)```", README, re.DOTALL)
+    np.savez(tmp_path / "vectors.npz", **paired_vectors())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "Interval(value=" in capsys.readouterr().out
+    assert len(code.strip().splitlines()) <= 14
+
+
+def test_commands_exist() -> None:
+    from workbench.cli import main
+
+    named = set(re.findall(r"workbench (report|evaluate|list|encode|train|cache|notebooks|doctor)\b", README))
+    assert {"report", "list", "notebooks", "evaluate"} <= named <= set(main.commands)
+
+
+def test_parameters_named_are_parameters() -> None:
+    from workbench.evaluate import audit_schema
+
+    assert set(re.findall(r"-p (\w+)=", README)) <= set(audit_schema().defaults)
+
+
+def test_local_links_and_pictures_exist() -> None:
+    root = Path(__file__).resolve().parent.parent
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (root / target).exists(), target
