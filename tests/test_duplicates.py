@@ -86,6 +86,7 @@ def test_equal_vectors_of_different_items_are_near_and_never_a_proof() -> None:
     vectors[40] = vectors[2]
     found = duplicates(names(100), vectors, ids=names(100), threshold=1.0)
     assert found.near == (("item002", "item040", 1.0),)
+    assert (found.curve_thresholds[-1], found.curve_pairs[-1]) == (1.0, 1)  # a pair exactly at a threshold counts
     finding = found.findings()[1]
     assert (finding.verdict, finding.value) == ("look", 1.0)
     assert "no proof" in finding.advice

@@ -1,4 +1,4 @@
-"""Loading encoders: what is altered, missing or unknown is refused with a reason; what loads gives the stored vectors."""
+"""Loading encoders: what is altered, missing or unknown is refused with a reason; what loads gives stored vectors."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def test_description_is_plain_json_without_paths(tiny: TwoStageEncoder) -> None:
     text = json.dumps(tiny.describe(), allow_nan=False)
     assert str(PACKAGE.parent) not in text
     assert str(Path.home()) not in text.replace('"/"', "")
-    assert {"weights_sha256", "arch", "preprocess", "tokenizer_sha256", "precision", "versions"} <= set(json.loads(text))
+    assert {"weights_sha256", "arch", "preprocess", "tokenizer_sha256", "precision", "versions"} <= set(
+        json.loads(text)
+    )
     tiny.describe()["arch"] = "changed by the caller"
     assert tiny.describe()["arch"] == "tiny-clip"
 
@@ -232,7 +234,7 @@ def test_altered_configuration_is_named(copy: Path, section: str, name: str, val
 def test_wrong_shape_is_refused_even_without_a_manifest(copy: Path, section: str, name: str, value: object) -> None:
     forget(copy, "training.json", "probe.json")
     edit(copy / "open_clip_config.json", lambda config: config["model_cfg"][section].update({name: value}))
-    with pytest.raises(EncoderError, match="positional_embedding|size mismatch|tokens but the model"):
+    with pytest.raises(EncoderError, match=r"positional_embedding|size mismatch|tokens but the model"):
         load_copy(copy)
 
 
@@ -334,7 +336,9 @@ def test_activation_warning_of_a_tag_is_an_error(small: Path, monkeypatch: pytes
         load("open_clip:Small@own")
 
 
-@pytest.mark.parametrize(("section", "name", "value"), [("text_cfg", "context_length", 9), ("vision_cfg", "image_size", 64)])
+@pytest.mark.parametrize(
+    ("section", "name", "value"), [("text_cfg", "context_length", 9), ("vision_cfg", "image_size", 64)]
+)
 def test_positions_are_never_interpolated(
     small: Path, monkeypatch: pytest.MonkeyPatch, section: str, name: str, value: int
 ) -> None:
@@ -386,8 +390,8 @@ def test_loading_leaves_logging_and_offline_mode_alone(copy: Path) -> None:
 
 def test_importing_the_layer_leaves_torch_out() -> None:
     code = (
-        "import sys, workbench.encoders, workbench.encoders.store, workbench.encoders.encode, workbench.encoders.openclip, "
-        "workbench.encoders.fingerprint, workbench.adapt.tiny_clip; "
+        "import sys, workbench.encoders, workbench.encoders.store, workbench.encoders.encode; "
+        "import workbench.encoders.openclip, workbench.encoders.fingerprint, workbench.adapt.tiny_clip; "
         "print([name for name in ('torch', 'open_clip', 'PIL', 'safetensors', 'tqdm') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

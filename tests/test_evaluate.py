@@ -173,7 +173,7 @@ def test_one_image(tmp_path: Path) -> None:
     found = evaluate(source, out=tmp_path, **FAST)
     assert found.metrics["t2i/hit@1"]["value"] == 1
     assert found.results["repairs"].outcomes == ()
-    assert "at least two images" in found.results["repairs"].caption()
+    assert "at least 2 clusters" in found.results["repairs"].caption()
 
 
 def test_own_encoder_object(tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def test_map_is_a_projection_with_a_fixed_sign() -> None:
     found = np.concatenate([gap.map_images, gap.map_texts])
     assert np.abs(found) == pytest.approx(np.abs(projected), abs=1e-5)
     assert gap.map_variance == pytest.approx(tuple((singular**2 / (singular**2).sum())[:2]), abs=1e-6)
+    loadings = (both * weights**2).T @ found
+    assert (loadings[np.abs(loadings).argmax(axis=0), [0, 1]] > 0).all()
     flipped = modality_gap(images[::-1], texts, 29 - owner, n_resamples=100)
     assert flipped.map_images[::-1] == pytest.approx(gap.map_images, abs=1e-6)
     assert (gap.map_images[:, 0].mean() > 0) != (gap.map_texts[:, 0].mean() > 0)

@@ -1,4 +1,4 @@
-"""Training the built-in tiny CLIP: exact resumption, the right loss, the right tokenizer; and the shipped checkpoint."""
+"""Training the built-in tiny CLIP: exact resumption, the right loss and tokenizer; and the shipped checkpoint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def slow_merges(texts: list[str], n: int) -> list[tuple[str, str]]:
     corpus = [[*word[:-1], word[-1] + "</w>"] for word in corpus]
     merges = []
     while len(merges) < n:
-        counts = Counter((a, b) for word in corpus for a, b in zip(word, word[1:], strict=False))
+        counts = Counter((a, b) for word in corpus for a, b in pairwise(word))
         if not counts:
             break
         most = max(counts.values())

@@ -104,7 +104,7 @@ def unit_vectors(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
             f"{len(bad)} of {len(wide)} vectors have length zero, NaN or infinity (first row: {bad[0]}), so cosine "
             "similarity is undefined for them; drop these items or use similarity='dot'"
         )
-    return (wide / norms).astype(np.float32)
+    return np.asarray(wide / norms, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +201,22 @@ class Relevance:
         """The other direction: gallery items become queries."""
         return Relevance.from_pairs(
             self.items, self.queries, self.grades, n_queries=self.n_gallery, n_gallery=self.n_queries
+        )
+
+    def take(self, queries: npt.ArrayLike, items: npt.ArrayLike) -> Relevance:
+        """The part between some queries and some items, renumbered in the order in which they are given.
+
+        >>> part = Relevance.from_pairs([0, 1, 1], [2, 0, 3], n_queries=2, n_gallery=4).take([1], [3, 2])
+        >>> part.row(0)[0], part.n_gallery
+        (array([0]), 2)
+        """
+        rows, columns = np.asarray(queries, np.int64), np.asarray(items, np.int64)
+        new_row, new_column = np.full(self.n_queries, -1), np.full(self.n_gallery, -1)
+        new_row[rows], new_column[columns] = np.arange(len(rows)), np.arange(len(columns))
+        row, column = new_row[self.queries], new_column[self.items]
+        inside = (row >= 0) & (column >= 0)
+        return Relevance.from_pairs(
+            row[inside], column[inside], self.grades[inside], n_queries=len(rows), n_gallery=len(columns)
         )
 
     def row(self, query: int) -> tuple[IntArray, FloatArray]:

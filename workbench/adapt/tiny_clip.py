@@ -46,7 +46,8 @@ class Recipe:
     steps, batch_size, seed : of the stream of ``scenes.training_batch`` and of the first weights. learning_rate : its
     peak, between a linear rise at the start and a linear fall at the end. weight_decay : of matrices only.
     languages : share of the captions. stages : (step, most objects per scene before it), easy ones first; 4 after that.
-    bf16 : matrix products and convolutions of the training in bfloat16, weights in float32. embed_dim, vision, text : the open_clip architecture. threads : of torch.
+    bf16 : matrix products and convolutions of the training in bfloat16, weights in float32. embed_dim, vision, text :
+    the open_clip architecture. threads : of torch.
     """
 
     steps: int = STEPS
@@ -324,7 +325,7 @@ def _finish(run: _Run, folder: Path) -> None:
     from safetensors.torch import save
 
     from workbench.encoders import openclip
-    from workbench.encoders.fingerprint import measure_probe, tokenizer_digest, weights_digest
+    from workbench.encoders.fingerprint import measure_probe, tokenizer_digest, versions, weights_digest
 
     state = {name: value.detach().contiguous().clone() for name, value in run.model.eval().state_dict().items()}
     manifest = {
@@ -340,7 +341,7 @@ def _finish(run: _Run, folder: Path) -> None:
             "completeness": world.COMPLETENESS,
             "paraphrase": world.PARAPHRASE,
         },
-        "versions": openclip.versions(),
+        "versions": versions(),
         "loss": _loss_summary(run.losses),
         "vocabulary": vocabulary(list(run.recipe.languages)),
     }

@@ -136,12 +136,7 @@ def take_images(collection: Collection, keep: np.ndarray) -> Collection:
     texts = np.flatnonzero(np.where(collection.text_image >= 0, own >= 0, reaches))
     if len(texts) == 0:
         raise ValueError(f"none of the {len(keep)} images kept of {collection.card.name!r} has a caption")
-    new_row = np.full(len(collection.texts), -1)
-    new_row[texts] = np.arange(len(texts))
-    inside = (new_row[rows] >= 0) & (columns >= 0)
-    relevance = Relevance.from_pairs(
-        new_row[rows[inside]], columns[inside], judged.grades[inside], n_queries=len(texts), n_gallery=len(keep)
-    )
+    relevance = judged.take(texts, keep)
     embeddings = {
         modality: Embeddings(given.vectors[part], [given.ids[i] for i in part], modality, given.source)  # type: ignore[arg-type]
         for (modality, given), part in (

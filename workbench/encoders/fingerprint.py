@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from workbench.encoders import EncoderError, TwoStageEncoder
 from workbench.types import unit_vectors
+
+PACKAGES = ("torch", "open_clip_torch", "torchvision", "pillow", "ftfy")
+
+
+def versions() -> dict[str, str]:
+    """The installed versions that may change a vector."""
+    return {package: _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def differences(expected: Any, got: Any, path: str = "") -> Iterator[str]:
+    """Where two JSON values differ, in words.
+
+    >>> list(differences({"text_cfg": {"context_length": 20}}, {"text_cfg": {"context_length": 24}}))
+    ['text_cfg.context_length is 24, trained with 20']
+    """
+    if isinstance(expected, dict) and isinstance(got, dict):
+        for key in sorted({*expected, *got}):
+            yield from differences(expected.get(key), got.get(key), f"{path}.{key}" if path else key)
+    elif expected != got:
+        yield f"{path} is {got!r}, trained with {expected!r}"
 
 
 def weights_digest(state: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import logging
 import warnings
@@ -21,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from workbench.encoders import EncoderError, nearest, words
-from workbench.encoders.fingerprint import check_probe, tokenizer_digest, weights_digest
+from workbench.encoders.fingerprint import check_probe, differences, tokenizer_digest, versions, weights_digest
 
 CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "bpe_merges.txt.gz"
 MANIFEST, PROBE = "training.json", "probe.json"
-_PACKAGES = ("torch", "open_clip_torch", "torchvision", "pillow", "ftfy")
 _FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy")
 
 
@@ -103,7 +101,7 @@ class OpenClipEncoder:
             "arch": self.arch,
             "weights_sha256": weights_digest(self._model.state_dict()),
             "quick_gelu": uses_quick_gelu(self._model),
-            "preprocess": _plain(self._model.visual.preprocess_cfg),
+            "preprocess": json.loads(json.dumps(self._model.visual.preprocess_cfg)),
             "image_reader": "Pillow RGB, EXIF orientation applied",
             "tokenizer": type(self._tokenizer).__name__,
             "tokenizer_sha256": tokenizer_digest(self._tokenizer),
@@ -166,7 +164,7 @@ def untrained(folder: Path) -> tuple[Any, Any]:
     import open_clip
 
     source = f"local-dir:{folder}"
-    with _offline():
+    with _offline(), _listening():
         model = open_clip.create_model(source, load_weights=False)
         return model, open_clip.get_tokenizer(source, bpe_path=str(folder / MERGES))
 
@@ -265,21 +263,10 @@ def _weights_file(folder: Path) -> Path:
     return found[0]
 
 
-def _differences(expected: Any, got: Any, path: str = "") -> Iterator[str]:
-    """Where two JSON values differ, as ``text_cfg.context_length is 24, trained with 20``."""
-    if isinstance(expected, dict) and isinstance(got, dict):
-        for key in sorted({*expected, *got}):
-            yield from _differences(expected.get(key), got.get(key), f"{path}.{key}" if path else key)
-    elif expected != got:
-        yield f"{path} is {got!r}, trained with {expected!r}"
-
-
 def _check_config(config: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path) -> None:
-    differences = list(_differences(manifest.get("config", config), config))
-    if differences:
-        raise EncoderError(
-            f"{CONFIG} in {folder} is not the one the weights were trained with: {'; '.join(differences)}"
-        )
+    found = list(differences(manifest.get("config", config), config))
+    if found:
+        raise EncoderError(f"{CONFIG} in {folder} is not the one the weights were trained with: {'; '.join(found)}")
 
 
 def _check_weights(model: Any, manifest: Mapping[str, Any], name: str) -> None:
@@ -338,50 +325,45 @@ def _assumed_preprocessing(stated: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"the checkpoint does not state {', '.join(missing)}: open_clip's defaults were used",) if missing else ()
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(config)))
-
-
-def versions() -> dict[str, str]:
-    """The installed versions that may change a vector."""
-    return {package: _version(package) for package in _PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-class _Collected(logging.Handler):
-    """Keeps what open_clip logs at warning level or above."""
+class _Complaints(logging.Filter):
+    """Keeps what open_clip logs at warning level or above, instead of showing it."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self.messages: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if "open_clip" in record.pathname:
+    def filter(self, record: logging.LogRecord) -> bool:
+        ours = "open_clip" in record.pathname and record.levelno >= logging.WARNING
+        if ours:
             self.messages.append(record.getMessage())
+        return not ours
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[_Complaints]:
+    """Collect open_clip's log messages; the placeholder keeps its first message from installing a log handler."""
+    root, complaints, placeholder = logging.getLogger(), _Complaints(), logging.NullHandler()
+    root.addFilter(complaints)
+    root.addHandler(placeholder)
+    try:
+        yield complaints
+    finally:
+        root.removeFilter(complaints)
+        root.removeHandler(placeholder)
 
 
 @contextlib.contextmanager
 def _strict(name: str) -> Iterator[None]:
     """Turn open_clip's warnings, logged or issued, and its errors into one :class:`EncoderError`."""
-    handler, root = _Collected(), logging.getLogger()
-    root.addHandler(handler)
     try:
-        with warnings.catch_warnings(record=True) as issued:
+        with _listening() as logged, warnings.catch_warnings(record=True) as issued:
             warnings.simplefilter("always")
             yield
     except EncoderError:
         raise
     except Exception as error:
         raise EncoderError(f"{name} cannot be loaded: {_explained(error)}") from error
-    finally:
-        root.removeHandler(handler)
-    complaints = handler.messages + [str(entry.message) for entry in issued if "open_clip" in entry.filename]
+    complaints = logged.messages + [str(entry.message) for entry in issued if "open_clip" in entry.filename]
     if complaints:
         raise EncoderError(f"{name} was refused, because open_clip warned: {'; '.join(complaints)}")
 

@@ -23,7 +23,7 @@ from workbench.evaluate.prepare import Direction, Prepared
 from workbench.evaluate.repairs import RepairOutcome, Repairs, repair_direction
 from workbench.evaluate.scores import GroupScores, Scores, by_group, hit_curve, score, tie_exposure
 from workbench.meter import Meter
-from workbench.metrics import MetricValues
+from workbench.metrics import METRICS, MetricValues, parse_metric
 from workbench.search import RankPositives, TopK, scan
 from workbench.statistics import Interval
 from workbench.types import Finding, Neighbours, Ranks
@@ -177,7 +177,10 @@ def _repair(ranked: tuple[Ranked, Ranked], prepared: Prepared, parameters: Mappi
     bank = None
     if parameters["repairs"] and parameters["bank"] != "cross-fit":
         bank = _other_split(prepared, parameters)
-    tried = [repair_direction(one, parameters, bank=bank) for one in ranked]
+    metric = next((name for name in ranked[0].values if not METRICS[parse_metric(name).name].lower_is_better), None)
+    if metric is None or not parameters["repairs"]:
+        return Repairs(())
+    tried = [repair_direction(one.direction, metric, parameters, bank=bank) for one in ranked]
     outcomes = tuple(outcome for found, _ in tried for outcome in found)
     return Repairs(outcomes, tuple(note for _, notes in tried for note in notes)).corrected()
 

@@ -16,13 +16,17 @@ from workbench.types import Embeddings, Relevance, unit_vectors
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """One way of asking: which side are the queries, which the gallery, what is right, which queries move together."""
+    """One way of asking: which side are the queries, which the gallery, what is right, what belongs together.
+
+    clusters, gallery_clusters : the image that each query and each item belongs to, in one numbering.
+    """
 
     name: str
     queries: Embeddings
     gallery: Embeddings
     relevance: Relevance
     clusters: np.ndarray
+    gallery_clusters: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +58,13 @@ class Prepared:
     def directions(self) -> tuple[Direction, Direction]:
         """Text to image first. Captions of one image are one cluster; a text without an image is its own."""
         own = self.collection.text_image
-        lonely = len(self.images) + np.arange(len(own))
+        images = np.arange(len(self.images))
+        texts = np.where(own >= 0, own, len(images) + np.arange(len(own)))
         first, second = self.texts.modality[0], self.images.modality[0]
         relevance = self.collection.relevance
         return (
-            Direction(f"{first}2{second}", self.texts, self.images, relevance, np.where(own >= 0, own, lonely)),
-            Direction(f"{second}2{first}", self.images, self.texts, relevance.T, np.arange(len(self.images))),
+            Direction(f"{first}2{second}", self.texts, self.images, relevance, texts, images),
+            Direction(f"{second}2{first}", self.images, self.texts, relevance.T, images, texts),
         )
 
 

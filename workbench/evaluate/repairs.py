@@ -10,16 +10,14 @@ import numpy as np
 
 from workbench.diagnostics.hubness import hubness
 from workbench.evaluate.prepare import Direction, Prepared
-from workbench.metrics import parse_metric, per_query
+from workbench.metrics import per_query
 from workbench.normalize import STATISTICS, BankStatistic, cross_fit_folds
 from workbench.search import LogSumExp, RankPositives, TopK, TopKMean, scan
 from workbench.statistics import holm, paired_difference
-from workbench.types import Embeddings, Finding, Neighbours, Ranks, Relevance
+from workbench.types import Finding, Neighbours
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from workbench.evaluate.analysis import Ranked
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,11 @@ class Repairs:
         if not self.outcomes:
             return "No repair was estimated. " + " ".join(self.skipped)
         smallest = max(one.minimum_detectable for one in self.outcomes)
+        halves = any("halves" in one.provenance for one in self.outcomes)
+        size = "Both values are those of a gallery of half the size, so they lie above the headline. " if halves else ""
         return (
             f"Paired on the same queries; 95 % cluster bootstrap; a true difference of {100 * smallest:.1f} points or "
-            "more would be found four times in five. " + " ".join(self.skipped)
+            "more would be found four times in five. " + size + " ".join(self.skipped)
         )
 
     def plot(self, ax: Any = None) -> Any:
@@ -120,124 +120,116 @@ class Repairs:
         return str(self.table().to_html(index=False))
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some queries and items (indices) to be scored together, with the bank queries (n_bank, dim) that repair them."""
+
+    queries: np.ndarray
+    items: np.ndarray
+    bank: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """The metric of every query, and all lists, of one method (or none) over all parts."""
+
+    values: np.ndarray
+    lists: Neighbours
+
+
 def repair_direction(
-    ranked: Ranked, parameters: Mapping[str, Any], *, bank: Prepared | None
+    direction: Direction, metric: str, parameters: Mapping[str, Any], *, bank: Prepared | None
 ) -> tuple[list[RepairOutcome], list[str]]:
-    """Every repair asked for in one direction, and a sentence for each that cannot be estimated."""
-    direction, notes = ranked.direction, []
-    metric = next((name for name in parameters["metrics"] if name in ranked.values and _is_share(name)), None)
-    if not parameters["repairs"] or metric is None:
-        return [], []
-    folds = _folds(ranked, parameters["seed"]) if bank is None else None
-    if bank is None and folds is None:
-        return [], [f"{direction.name}: no repair, cross-fitting needs queries of at least two images."]
-    statistics = {name: STATISTICS[name]() for name in parameters["repairs"]}
-    biases: dict[str, np.ndarray] = {}
-    for name, statistic in statistics.items():
+    """Every repair asked for in one direction, and a sentence for each that cannot be estimated.
+
+    With a bank from another split the whole gallery is scored. Without one, in *halves*: images are split in two, the
+    queries of a half are scored against the items of that half, and the other half's queries are the bank. Scoring
+    the whole gallery with such a bank would give the answer away: see :func:`workbench.normalize.cross_fit_folds`.
+    """
+    try:
+        parts = _halves(direction, parameters["seed"]) if bank is None else [_whole(direction, bank)]
+        raw = _score(direction, parts, None, metric, parameters)
+    except ValueError as error:
+        return [], [f"{direction.name}: no repair could be estimated: {error}."]
+    outcomes, notes = [], []
+    for name in parameters["repairs"]:
+        statistic = STATISTICS[name]()
         try:
-            biases[name] = _biases(direction, statistic, folds, bank)
+            after = _score(direction, parts, statistic, metric, parameters)
         except ValueError as error:
             notes.append(f"{direction.name}: {name} could not be estimated: {error}.")
-    n_bank = len(_bank_queries(direction, bank)) if bank else int(np.bincount(folds, minlength=2).min())
-    provenance = "cross-fit" if bank is None else f"inductive ({parameters['bank']})"
-    after = _search(direction, list(biases.values()), folds, parameters) if biases else []
-    outcomes = [
-        _outcome(ranked, name, statistics[name], found, metric, provenance, n_bank, parameters)
-        for name, found in zip(biases, after, strict=True)
-    ]
+            continue
+        provenance = "cross-fit, in halves" if bank is None else f"inductive ({parameters['bank']})"
+        n_bank = min(len(part.bank) for part in parts)
+        outcomes.append(_outcome(direction, name, statistic, raw, after, metric, provenance, n_bank, parameters))
     return outcomes, notes
 
 
-def _is_share(name: str) -> bool:
-    return parse_metric(name).name not in ("MedR", "MeanR")
+def _halves(direction: Direction, seed: int) -> list[_Part]:
+    both = np.concatenate([direction.clusters, direction.gallery_clusters])
+    folds = cross_fit_folds(both, seed)
+    of_query, of_item = folds[: len(direction.clusters)], folds[len(direction.clusters) :]
+    return [
+        _Part(np.flatnonzero(of_query == f), np.flatnonzero(of_item == f), direction.queries.vectors[of_query != f])
+        for f in (0, 1)
+    ]
 
 
-def _folds(ranked: Ranked, seed: int) -> np.ndarray | None:
-    clusters = ranked.direction.clusters
-    return cross_fit_folds(clusters, seed) if len(np.unique(clusters)) >= 2 else None
+def _whole(direction: Direction, bank: Prepared) -> _Part:
+    sides = {side.modality: side.vectors for side in (bank.images, bank.texts)}
+    everything = np.arange(len(direction.queries)), np.arange(len(direction.gallery))
+    return _Part(*everything, sides[direction.queries.modality])
 
 
-def _biases(
-    direction: Direction, statistic: BankStatistic, folds: np.ndarray | None, bank: Prepared | None
-) -> np.ndarray:
-    """(n_biases, n_gallery): one row from another split, or one row per fold from the queries of the other fold.
+def _score(
+    direction: Direction, parts: Sequence[_Part], statistic: BankStatistic | None, metric: str,
+    parameters: Mapping[str, Any],
+) -> _Scored:  # fmt: skip
+    """The metric and the lists under one repair, or raw without a statistic."""
+    k = min(parameters["k"], *(len(part.items) for part in parts))
+    values = np.full(len(direction.queries), np.nan)
+    indices = np.zeros((len(direction.queries), k), np.int64)
+    scores, tied = np.zeros(indices.shape), np.zeros(len(indices), bool)
+    for part in parts:
+        queries, gallery = direction.queries.vectors[part.queries], direction.gallery.vectors[part.items]
+        bias = None if statistic is None else _bias(part.bank, gallery, statistic)
+        ids = [direction.gallery.ids[item] for item in part.items]
+        wanted = [
+            TopK(k, bias=bias, ids=ids),
+            RankPositives(direction.relevance.take(part.queries, part.items), bias=bias),
+        ]
+        lists, ranks = scan(queries, gallery, wanted, memory=parameters["memory_mb"] * 2**20)
+        values[part.queries] = per_query(metric, ranks).expected
+        indices[part.queries], scores[part.queries] = part.items[lists.indices], lists.scores
+        tied[part.queries] = lists.kth_tied
+    return _Scored(values, Neighbours(indices, scores, len(direction.gallery), True, tied))
 
-    In cross-fitting, pairs of an item with its own queries are left out, or the fold would give the answer away.
-    """
-    if bank is not None:
-        return _bias(_bank_queries(direction, bank), direction.gallery.vectors, statistic, None)[None]
-    assert folds is not None
-    rows = []
-    for fold in (0, 1):
-        members = np.flatnonzero(folds != fold)
-        own = _rows(direction.relevance, members).T
-        rows.append(_bias(direction.queries.vectors[members], direction.gallery.vectors, statistic, own))
-    return np.stack(rows)
 
-
-def _bias(queries: np.ndarray, gallery: np.ndarray, statistic: BankStatistic, exclude: Relevance | None) -> np.ndarray:
+def _bias(bank: np.ndarray, gallery: np.ndarray, statistic: BankStatistic) -> np.ndarray:
+    """(n_gallery,) to subtract, from one pass of the bank over the gallery."""
     consumer: Any
     if statistic.kind == "log-sum-exp":
-        consumer = LogSumExp(statistic.parameter, of="gallery", exclude=exclude)
+        consumer = LogSumExp(statistic.parameter, of="gallery")
     else:
-        consumer = TopKMean(int(statistic.parameter), of="gallery", exclude=exclude)
-    return statistic.bias(scan(queries, gallery, [consumer])[0])
-
-
-def _bank_queries(direction: Direction, bank: Prepared) -> np.ndarray:
-    sides: dict[str, Embeddings] = {side.modality: side for side in (bank.images, bank.texts)}
-    return sides[direction.queries.modality].vectors
-
-
-def _rows(relevance: Relevance, rows: np.ndarray) -> Relevance:
-    place = np.full(relevance.n_queries, -1)
-    place[rows] = np.arange(len(rows))
-    inside = place[relevance.queries] >= 0
-    return Relevance.from_pairs(
-        place[relevance.queries[inside]], relevance.items[inside], relevance.grades[inside],
-        n_queries=len(rows), n_gallery=relevance.n_gallery,
-    )  # fmt: skip
-
-
-def _search(
-    direction: Direction, biases: Sequence[np.ndarray], folds: np.ndarray | None, parameters: Mapping[str, Any]
-) -> list[tuple[Neighbours, Ranks]]:
-    """Lists and ranks under every bias, from one scan."""
-    row = np.zeros(len(direction.queries), np.int64) if folds is None else folds
-    depth = min(parameters["k"], len(direction.gallery))
-    consumers: list[Any] = []
-    for bias in biases:
-        consumers += [
-            TopK(depth, bias=bias, bias_row=row, ids=direction.gallery.ids),
-            RankPositives(direction.relevance, bias=bias, bias_row=row),
-        ]
-    memory = parameters["memory_mb"] * 2**20
-    found = scan(direction.queries.vectors, direction.gallery.vectors, consumers, memory=memory)
-    return list(zip(found[::2], found[1::2], strict=True))
+        consumer = TopKMean(int(statistic.parameter), of="gallery")
+    return statistic.bias(scan(bank, gallery, [consumer])[0])
 
 
 def _outcome(
-    ranked: Ranked, name: str, statistic: BankStatistic, after: tuple[Neighbours, Ranks], metric: str,
+    direction: Direction, name: str, statistic: BankStatistic, raw: _Scored, after: _Scored, metric: str,
     provenance: str, n_bank: int, parameters: Mapping[str, Any],
 ) -> RepairOutcome:  # fmt: skip
-    lists, ranks = after
-    before, repaired = ranked.values[metric].expected, per_query(metric, ranks).expected
     paired = paired_difference(
-        before, repaired, ranked.direction.clusters, n_resamples=parameters["n_resamples"], seed=parameters["seed"]
+        raw.values, after.values, direction.clusters, n_resamples=parameters["n_resamples"], seed=parameters["seed"]
     )
-    from workbench.evaluate.analysis import shortened
-
-    skewness = [
-        _skewness(shortened(found, min(parameters["k"], found.k)), ranked.direction.name)
-        for found in (ranked.lists, lists)
-    ]
     letter = "beta" if statistic.kind == "log-sum-exp" else "k"
     return RepairOutcome(
-        repair=name, setting=f"{letter} = {statistic.parameter:g}", direction=ranked.direction.name, metric=metric,
-        provenance=provenance, n_bank=n_bank, before=float(np.nanmean(before)), after=float(np.nanmean(repaired)),
-        difference=paired.value, low=paired.low, high=paired.high, p_value=paired.p_value, p_holm=paired.p_value,
-        wins=paired.wins, losses=paired.losses, n=paired.n, minimum_detectable=paired.minimum_detectable,
-        skewness_before=skewness[0], skewness_after=skewness[1],
+        repair=name, setting=f"{letter} = {statistic.parameter:g}", direction=direction.name, metric=metric,
+        provenance=provenance, n_bank=n_bank, before=float(np.nanmean(raw.values)),
+        after=float(np.nanmean(after.values)), difference=paired.value, low=paired.low, high=paired.high,
+        p_value=paired.p_value, p_holm=paired.p_value, wins=paired.wins, losses=paired.losses, n=paired.n,
+        minimum_detectable=paired.minimum_detectable, skewness_before=_skewness(raw.lists, direction.name),
+        skewness_after=_skewness(after.lists, direction.name),
     )  # fmt: skip
 
 
@@ -251,7 +243,7 @@ def _verdict(direction: str, outcomes: Sequence[RepairOutcome]) -> Finding:
     interval = (best.low, best.high)
     if best.p_holm <= 0.05 and best.difference > 0:
         advice = (
-            f"{best.repair} ({best.provenance} bank) changes {best.metric} by {100 * best.difference:+.1f} points: "
+            f"{best.repair} ({best.provenance}) changes {best.metric} by {100 * best.difference:+.1f} points: "
             f"{best.wins:,} queries better, {best.losses:,} worse. Hubness costs this system; if you deploy the "
             "repair, report both numbers and where the bank comes from."
         )

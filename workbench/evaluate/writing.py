@@ -134,7 +134,7 @@ def protocol(prepared: Prepared, parameters: Mapping[str, Any]) -> dict[str, str
 
 def _bank(bank: str) -> str:
     if bank == "cross-fit":
-        return "cross-fit (two folds of images, each repaired with the other fold's queries)"
+        return "cross-fit in halves (the queries of one half of the images repair the other half, scored on its own)"
     return f"inductive (split {bank!r}, disjoint from what is scored)"
 
 
