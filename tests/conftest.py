@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: where the reference data lie, and a cache that never touches the user's own."""
+"""Fixtures of all tests: where the reference data lie, and a cache that is never the user's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED = REPOSITORY.parent / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """``shared("golden/file.npz")``: a path into the reference data beside the checkout; skip without it, fail in CI."""
+    """``shared("golden/file.npz")``: a path into the reference data beside the checkout; skips without, fails in CI."""
 
     def locate(relative: str) -> Path:
         path = SHARED / relative

@@ -17,14 +17,25 @@ LAYERS = [
     {"encoders"},
     {"adapt", "diagnostics"},
     {"plots"},
-    {"html", "execute"},
+    {"html"},
     {"evaluate", "runs"},
     {"listing", "report"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SAME_ROW = {("evaluate", "runs")}
-HEAVY = {"torch", "torchvision", "open_clip", "matplotlib", "sklearn", "umap", "papermill", "nbconvert", "PIL", "pyarrow"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "open_clip",
+    "matplotlib",
+    "sklearn",
+    "umap",
+    "papermill",
+    "nbconvert",
+    "PIL",
+    "pyarrow",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -46,7 +46,7 @@ def test_results_to_stdout_progress_to_stderr(vectors: str, tmp_path: Path) -> N
         (("report", "audit", "-p", "dataset=folder:/no/such/folder"), "no such folder"),
         (("report", "audit", "-p", "run=x", "-p", "seed=1"), "takes no other parameter"),
         (("evaluate", "-p", "run=x"), "belongs to `workbench report`"),
-        (("evaluate", "-p", "metrics=[\"hti@1\"]"), "hit"),
+        (("evaluate", "-p", 'metrics=["hti@1"]'), "hit"),
         (("evaluate", "-p", "encoder=tiny-clop"), "tiny-clip"),
     ],
 )

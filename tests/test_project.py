@@ -1,4 +1,4 @@
-"""The project's own files agree with each other: dependency lists, lock, cleared notebooks, licence, no machine facts."""
+"""The files of the project agree: dependency lists, lock, cleared notebooks, licence, no machine facts."""
 
 from __future__ import annotations
 

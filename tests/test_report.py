@@ -102,9 +102,9 @@ def test_drawing_needs_neither_data_nor_model(tmp_path: Path) -> None:
 
 
 def test_hostile_captions_stay_text(tmp_path: Path) -> None:
-    from tests.worlds import paired_vectors
-
     import numpy as np
+
+    from tests.worlds import paired_vectors
 
     world = paired_vectors(n_images=20)
     world["caption"] = np.array(["<script>alert(1)</script>", "שלום <b>עולם</b>", "名前" * 60] * 20)

@@ -87,7 +87,7 @@ def draw(
 ) -> int:
     """Run the notebook on a finished run folder and export ``report.html``; returns its size in bytes."""
     from workbench import html
-    from workbench.execute import NotebookFailed, execute
+    from workbench.report.execute import NotebookFailed, execute
 
     run = Run(path)
     say("drawing the report")

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from workbench.execute import Executed, NotebookFailed, execute
+from workbench.report.execute import Executed, NotebookFailed, execute
 
 PARAMETERS = {
     "name": 'a "quoted" \\ text\nwith {braces}, ümlaut and \N{PILE OF POO}', "digits": "007", "flag": True,
