@@ -228,7 +228,7 @@ def _unpaired(
     """Cosines of wrong pairs: pair number p is text p // (n_images - 1) with its p % (n_images - 1)-th other image."""
     others = len(images) - 1
     if size == possible:
-        return (texts @ images.T)[np.arange(len(images)) != own[:, None]]
+        return np.asarray((texts @ images.T)[np.arange(len(images)) != own[:, None]], np.float64)
     pairs = rng.integers(possible, size=size)
     text, image = pairs // others, pairs % others
     image = image + (image >= own[text])

@@ -134,8 +134,8 @@ def _diagnose(ranked: tuple[Ranked, Ranked], prepared: Prepared, parameters: Map
     results: dict[str, Any] = {}
     for one in ranked:
         if parameters["k"] <= one.lists.k:
-            lists = shortened(one.lists, parameters["k"])
-            results[f"hubness {one.direction.name}"] = hubness(lists, direction=one.direction.name, seed=seed)
+            name, lists = one.direction.name, shortened(one.lists, parameters["k"])
+            results[f"hubness {name}"] = hubness(lists, direction=name, clusters=one.direction.clusters, seed=seed)
     if len(prepared.images) >= 2 and (collection.text_image >= 0).any():
         results["gap"] = modality_gap(
             prepared.images.vectors, prepared.texts.vectors, collection.text_image, seed=seed,
