@@ -94,9 +94,7 @@ quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.
 @dry_run
 @fail_on
 @quiet
-def report(
-    name: str, assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str | None, quiet: bool
-) -> None:
+def report(name: str, assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str | None, quiet: bool) -> None:
     """Compute a run and write its offline HTML report; prints the path.
 
     \b

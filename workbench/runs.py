@@ -1,13 +1,13 @@
 """Run folders: what an evaluation leaves behind, written atomically and read back with checks.
 
-    metrics.json      direction/metric -> value, low, high, worst, best, n, clusters (fractions 0-1)
-    findings.json     verdicts, worst first
-    results.json      what the report draws
-    per_query.parquet one row per direction and query
-    run_t2i.trec ...  ranked lists, ids percent-encoded
-    thumbnails.parquet  the pictures the report shows
-    layers/           items.parquet, embeddings.json, neighbours_{direction}.parquet
-    manifest.json     parameters, versions, hardware, timings: the only file with time, host facts or file names
+metrics.json      direction/metric -> value, low, high, worst, best, n, clusters (fractions 0-1)
+findings.json     verdicts, worst first
+results.json      what the report draws
+per_query.parquet one row per direction and query
+run_t2i.trec ...  ranked lists, ids percent-encoded
+thumbnails.parquet  the pictures the report shows
+layers/           items.parquet, embeddings.json, neighbours_{direction}.parquet
+manifest.json     parameters, versions, hardware, timings: the only file with time, host facts or file names
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def read_parquet(path: Path) -> dict[str, Any]:
 
     table = pyarrow.parquet.read_table(path)
     numeric = {name for name in table.column_names if table.schema.field(name).type in _NUMBERS()}
-    return {
-        name: table[name].to_numpy() if name in numeric else table[name].to_pylist() for name in table.column_names
-    }
+    return {name: table[name].to_numpy() if name in numeric else table[name].to_pylist() for name in table.column_names}
 
 
 def _NUMBERS() -> tuple[Any, ...]:

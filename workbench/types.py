@@ -16,6 +16,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["ok", "look", "problem", "not measurable"]
+Unit = Literal["", "%", "points"]
 VERDICTS: tuple[Verdict, ...] = ("ok", "look", "problem", "not measurable")
 
 
@@ -60,9 +61,7 @@ class Embeddings:
     def __post_init__(self) -> None:
         vectors = np.asarray(self.vectors)
         if vectors.ndim != 2 or 0 in vectors.shape:
-            raise ValueError(
-                f"{self.modality} vectors must have shape (n, dim) with n, dim >= 1; got {vectors.shape}"
-            )
+            raise ValueError(f"{self.modality} vectors must have shape (n, dim) with n, dim >= 1; got {vectors.shape}")
         if vectors.dtype not in (np.float32, np.float64):
             if vectors.dtype.kind not in "fiu":
                 raise ValueError(f"{self.modality} vectors must be real numbers; got dtype {vectors.dtype}")
@@ -317,6 +316,7 @@ class Finding:
     threshold, threshold_source : what the value was held against, and where that number comes from.
     verdict : "ok", "look", "problem" or "not measurable".
     advice : what it means and what to do, in one or two plain sentences that hold for *this* value.
+    unit : how the value is shown: "%" for a share (0.25 shows as 25 %), "points" for a difference of shares.
     """
 
     name: str
@@ -326,6 +326,7 @@ class Finding:
     threshold_source: str
     verdict: Verdict
     advice: str
+    unit: Unit = ""
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -344,4 +345,5 @@ class Finding:
             "threshold": _finite(self.threshold),
             "threshold_source": self.threshold_source,
             "advice": self.advice,
+            "unit": self.unit,
         }

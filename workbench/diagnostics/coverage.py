@@ -166,7 +166,7 @@ def _truncated_finding(rows: tuple[CoverageRow, ...]) -> Finding:
         }[verdict]
     )
     return Finding(
-        "text/truncated", worst.truncated, worst.truncated_interval, threshold, COVERAGE_SOURCE, verdict, advice
+        "text/truncated", worst.truncated, worst.truncated_interval, threshold, COVERAGE_SOURCE, verdict, advice, "%"
     )
 
 
@@ -183,11 +183,11 @@ def _unknown_finding(rows: tuple[CoverageRow, ...]) -> Finding:
     verdict, threshold = _grade(worst.unknown, UNKNOWN)
     where = "of all captions" if worst is rows[0] else f"of the captions in group {worst.group!r}"
     advice = (
-        f"{100 * worst.unknown:.3g} % {where} ({worst.n:,}) hold a word the tokenizer does not know. "
+        f"{100 * worst.unknown:.3g} % {where} ({worst.n:,}) hold a word outside the stated vocabulary of the encoder. "
         + {
             "ok": "That cannot matter much.",
             "look": "The encoder sees no difference between such words: look at these captions.",
             "problem": "The encoder cannot tell such words apart: this vocabulary does not fit these texts.",
         }[verdict]
     )
-    return Finding(name, worst.unknown, worst.unknown_interval, threshold, COVERAGE_SOURCE, verdict, advice)
+    return Finding(name, worst.unknown, worst.unknown_interval, threshold, COVERAGE_SOURCE, verdict, advice, "%")

@@ -293,7 +293,7 @@ def _exact_finding(found: Duplicates) -> Finding:
             f"({found.n_exact_pairs:,} pairs in {len(found.groups):,} groups). A copy of the right item counts as "
             "a wrong answer: keep one of each, or mark all of a group as right."
         )
-    return Finding(f"duplicates/{found.what}_exact", share, None, threshold, EXACT_SOURCE, verdict, advice)
+    return Finding(f"duplicates/{found.what}_exact", share, None, threshold, EXACT_SOURCE, verdict, advice, "%")
 
 
 def _near_finding(found: Duplicates) -> Finding:
@@ -327,4 +327,4 @@ def _caption_finding(found: RepeatedCaptions) -> Finding:
             "these queries out."
         )
     threshold = PROBLEM_SHARE if verdict == "problem" else 0.0
-    return Finding("duplicates/captions", share, None, threshold, EXACT_SOURCE, verdict, advice)
+    return Finding("duplicates/captions", share, None, threshold, EXACT_SOURCE, verdict, advice, "%")

@@ -377,7 +377,9 @@ def _hub_finding(result: Hubness) -> Finding:
     threshold = HUB_SHARE[1] if verdict == "problem" else HUB_SHARE[0]
     note = "" if result.exact else " The lists come from an approximate index, which can itself favour some items."
     interval = result.hub_interval if isfinite(result.hub_interval[0]) else None
-    return Finding(name, measure.value, interval, threshold, HUB_SOURCE, verdict, f"{held} {advice[verdict]}{note}")
+    return Finding(
+        name, measure.value, interval, threshold, HUB_SOURCE, verdict, f"{held} {advice[verdict]}{note}", "%"
+    )
 
 
 def _antihub_finding(result: Hubness) -> Finding:
@@ -396,4 +398,4 @@ def _antihub_finding(result: Hubness) -> Finding:
         "look": "Some items are hard to reach by any query; see whether they have something in common.",
         "problem": "A large part of the gallery cannot be reached by any query at this depth.",
     }
-    return Finding(name, measure.value, None, threshold, ANTIHUB_SOURCE, verdict, f"{seen} {advice[verdict]}")
+    return Finding(name, measure.value, None, threshold, ANTIHUB_SOURCE, verdict, f"{seen} {advice[verdict]}", "%")

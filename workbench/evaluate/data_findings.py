@@ -40,7 +40,7 @@ def _unreadable(prepared: Prepared) -> Finding:
         return Finding("data/unreadable", 0.0, None, 0.0, "every listed item", "ok", "Every listed item was read.")
     named = ", ".join(f"{item.id} ({item.reason})" for item in bad[:3])
     advice = f"{len(bad)} items were left out with their captions, so the gallery is smaller than stated: {named}."
-    return Finding("data/unreadable", share, None, 0.0, "every listed item", "look", advice)
+    return Finding("data/unreadable", share, None, 0.0, "every listed item", "look", advice, "%")
 
 
 def _batching(prepared: Prepared) -> Finding:

@@ -13,7 +13,7 @@ import numpy as np
 from workbench.datasets import Collection
 from workbench.types import Neighbours, Ranks
 
-SHOWN = 8
+SHOWN = 5
 EDGE = 192
 
 
@@ -47,7 +47,7 @@ def first_items(collection: Collection, n: int = SHOWN) -> Examples:
     return Examples("What is in it", f"{len(images)} images at even steps, each with its first caption", tuple(cards))
 
 
-def worst_text_queries(collection: Collection, ranks: Ranks, lists: Neighbours, n: int = SHOWN // 2) -> Examples:
+def worst_text_queries(collection: Collection, ranks: Ranks, lists: Neighbours, n: int = SHOWN) -> Examples:
     """The texts whose best right image lands last, with that image and the one returned first instead."""
     best = _best_positive(ranks)
     rank = best["better"] + 1 + best["tied"] / 2

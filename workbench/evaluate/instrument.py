@@ -55,7 +55,7 @@ class Instrument:
         )
         verdict = "problem" if failed else "ok"
         return [
-            Finding("instrument", share, None, 1.0, "known answers", verdict, advice),  # type: ignore[arg-type]
+            Finding("instrument", share, None, 1.0, "known answers", verdict, advice, "%"),  # type: ignore[arg-type]
         ]
 
 

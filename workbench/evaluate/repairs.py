@@ -247,13 +247,13 @@ def _verdict(direction: str, outcomes: Sequence[RepairOutcome]) -> Finding:
             f"{best.wins:,} queries better, {best.losses:,} worse. Hubness costs this system; if you deploy the "
             "repair, report both numbers and where the bank comes from."
         )
-        return Finding(name, best.difference, interval, 0.0, source, "look", advice)
+        return Finding(name, best.difference, interval, 0.0, source, "look", advice, "points")
     harmful = [one.repair for one in outcomes if one.p_holm <= 0.05 and one.difference < 0]
     advice = f"Do nothing: no repair has been shown to raise {best.metric}."
     if harmful:
         advice += f" Shown to lower it: {', '.join(harmful)}."
     advice += f" Differences below {100 * best.minimum_detectable:.1f} points would often go unnoticed here."
-    return Finding(name, best.difference, interval, 0.0, source, "ok", advice)
+    return Finding(name, best.difference, interval, 0.0, source, "ok", advice, "points")
 
 
 def _p(value: float) -> str:

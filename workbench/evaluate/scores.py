@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.metrics import MetricValues, aggregate, definition, parse_metric, per_query
+from workbench.metrics import Metric, MetricValues, aggregate, definition, parse_metric, per_query
 from workbench.statistics import cluster_bootstrap
 from workbench.types import Finding, Ranks
 
@@ -132,7 +132,7 @@ def tie_exposure(direction: str, ranks: Ranks) -> Finding:
         )
     verdict = "ok" if share <= 0.01 else "look" if share <= 0.1 else "problem"
     source = "convention of this report: above 1 % a tie rule can move the second digit"
-    return Finding(f"{direction}/ties", share, None, 0.01, source, verdict, advice)  # type: ignore[arg-type]
+    return Finding(f"{direction}/ties", share, None, 0.01, source, verdict, advice, "%")  # type: ignore[arg-type]
 
 
 def first_positive(ranks: Ranks) -> dict[str, np.ndarray]:
@@ -193,12 +193,22 @@ class GroupScores:
             advice += f" Not told from chance: {', '.join(dead)}."
         verdict = "ok" if not apart else "problem" if dead else "look"
         source = "verdict by intervals: do the best and the worst group overlap, and does each exclude chance"
-        return Finding(f"{self.metric} by {what}", spread, None, None, source, verdict, advice)  # type: ignore[arg-type]
+        return Finding(f"{self.metric} by {what}", spread, None, None, source, verdict, advice, "points")  # type: ignore[arg-type]
 
 
 def definitions(metrics: Sequence[str]) -> Mapping[str, str]:
-    """Metric name -> one-sentence definition, for the protocol card."""
-    return {str(parse_metric(name)): definition(parse_metric(name)) for name in metrics}
+    """One sentence per metric for the protocol card; cutoffs of one metric share a line.
+
+    >>> definitions(["hit@1", "MRR", "hit@10"])["hit@1, hit@10"]
+    'share of queries with at least one positive in the first k places (also printed as R@k or success@k)'
+    """
+    families: dict[Metric, list[Metric]] = {}
+    for metric in map(parse_metric, metrics):
+        families.setdefault(replace(metric, k=None if metric.k is None else 999), []).append(metric)
+    return {
+        ", ".join(map(str, members)): definition(family if len(members) > 1 else members[0]).replace("999", "k")
+        for family, members in families.items()
+    }
 
 
 def _constant_scorer(ranks: Ranks) -> Ranks:
@@ -219,7 +229,7 @@ def _headline(scores: Scores) -> Finding:
         return Finding(label, None, None, None, source, "not measurable", "No query has a right item in the gallery.")
     if not np.isfinite(low):
         advice = "All queries belong to one image: how much the value would vary is unknown, so nothing can be claimed."
-        return Finding(label, value, None, chance, source, "look", advice)
+        return Finding(label, value, None, chance, source, "look", advice, "%")
     if not low > chance:
         verdict, advice = "problem", (
             "Not told from chance. Look for a wrong pairing of rows, a wrong checkpoint or preprocessing, a language "
@@ -235,7 +245,7 @@ def _headline(scores: Scores) -> Finding:
     else:
         times = "" if chance <= 0 else f"{value / chance:,.0f} times chance. "
         verdict, advice = "ok", f"{times}Quote the value with its interval and the protocol card below."
-    return Finding(label, value, (low, high), chance, source, verdict, advice)  # type: ignore[arg-type]
+    return Finding(label, value, (low, high), chance, source, verdict, advice, "%")  # type: ignore[arg-type]
 
 
 def _plain(number: float) -> float | None:

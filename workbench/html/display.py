@@ -177,7 +177,7 @@ def protocol_card(rows: Mapping[str, Any] | Iterable[tuple[str, Any]], *, title:
 
 def _finding(finding: Finding) -> str:
     kind = finding.verdict.replace(" ", "-")
-    value = f'<b class="wb-value">{number(finding.value)}</b>' if finding.value is not None else ""
+    value = f'<b class="wb-value">{_shown(finding.value, finding.unit)}</b>' if finding.value is not None else ""
     interval = f' <span class="wb-interval">{_interval(finding)}</span>' if finding.interval else ""
     against = f'<p class="wb-against">{escape(_against(finding))}</p>' if _against(finding) else ""
     return (
@@ -188,7 +188,7 @@ def _finding(finding: Finding) -> str:
 
 
 def _finding_text(finding: Finding) -> str:
-    value = "" if finding.value is None else f" = {number(finding.value)}"
+    value = "" if finding.value is None else f" = {_shown(finding.value, finding.unit)}"
     interval = f" {_interval(finding)}" if finding.interval else ""
     against = _against(finding)
     against = f", {against[0].lower()}{against[1:]}" if against else ""
@@ -197,7 +197,15 @@ def _finding_text(finding: Finding) -> str:
 
 def _interval(finding: Finding) -> str:
     low, high = finding.interval or (math.nan, math.nan)
-    return f"({number(low)} to {number(high)})"
+    return f"({_shown(low, finding.unit)} to {_shown(high, finding.unit)})"
+
+
+def _shown(value: float | None, unit: str) -> str:
+    """A value in its unit: shares in per cent, differences of shares in points with their sign."""
+    if value is None or not unit or not math.isfinite(value):
+        return number(value)
+    sign = "+" if unit == "points" and value > 0 else ""
+    return f"{sign}{number(100 * value)} {unit}"
 
 
 def _against(finding: Finding) -> str:

@@ -78,14 +78,14 @@ def _picture(card: Thumbnail, edge: int) -> str:
 def encoded(picture: Any, *, edge: int = EDGE) -> tuple[str, bytes, tuple[int, int]]:
     """("jpeg" or "png", bytes, (width, height) to show) of a picture fitted into a square of ``edge`` pixels.
 
-    Pictures of at most a third of the edge are pixel art: kept as PNG and enlarged by a whole factor when shown.
+    Pictures of at most half the edge are pixel art: kept as PNG and enlarged by a whole factor when shown.
     """
     from PIL import Image
 
     image = _opened(picture)
     factor = edge // max(image.size)
     file = io.BytesIO()
-    if factor >= 3:
+    if factor >= 2:
         image.save(file, format="PNG", optimize=True)
         return "png", file.getvalue(), (image.width * factor, image.height * factor)
     image.thumbnail((edge, edge), Image.Resampling.LANCZOS, reducing_gap=3.0)

@@ -82,9 +82,7 @@ def _finished(size: int, path: Path) -> Written:
     return Written(path, path / "report.html", size)
 
 
-def draw(
-    name: str, path: Path, *, progress: bool = True, say: Callable[[str], None] = lambda line: None
-) -> int:
+def draw(name: str, path: Path, *, progress: bool = True, say: Callable[[str], None] = lambda line: None) -> int:
     """Run the notebook on a finished run folder and export ``report.html``; returns its size in bytes."""
     from workbench import html
     from workbench.report.execute import NotebookFailed, execute

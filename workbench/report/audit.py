@@ -17,6 +17,7 @@ from workbench.runs import Run
 if TYPE_CHECKING:
     from workbench.html import Display
 
+EDGE = 128
 INTERVALS = "95 % cluster bootstrap (captions of one image are one cluster)"
 
 
@@ -87,7 +88,7 @@ class AuditReport:
             )
             for card in shown.cards
         ]  # fmt: skip
-        return html.thumbnails(cards, caption=f"{shown.title}: {shown.rule}.")
+        return html.thumbnails(cards, caption=f"{shown.title}: {shown.rule}.", edge=EDGE)
 
     def scores(self) -> Display:
         """All metrics in all directions, with interval, tie bracket and chance."""
@@ -161,7 +162,10 @@ class AuditReport:
         found = self.results.get("coverage")
         if found is None:
             return _note("Not measurable: the encoder does not say how it reads texts (or there is no encoder).")
-        return html.table(found.table().reset_index(), caption="Captions that lost their end, or hold unknown words")
+        return html.table(
+            found.table().reset_index(),
+            caption="Shares (0 to 1) of captions that lost their end, or hold unknown words",
+        )
 
     def hubness(self, direction: str) -> Display:
         """The k-occurrence histogram against its chance band."""
@@ -178,7 +182,7 @@ class AuditReport:
                 f"{len(found.hubs)} hubs hold {hubs.value:.1%} of the places."
             ),
             caption=plots.caption(
-                "Bars beyond the grey band are items that turn up more (or less) often than chance allows.",
+                "Points beyond the grey band: items that turn up more (or less) often than chance allows.",
                 data=f"top-{found.k} lists of {found.n_queries:,} queries over {found.n_gallery:,} items",
                 interval=f"{found.level:.0%} chance band from {found.n_null:,} simulated draws",
             ),
