@@ -284,3 +284,32 @@ def test_score_counts_queries_without_positives() -> None:
     assert np.isnan(scores.value[1])
     assert any("hit@9: not measurable, the gallery has only 4 items" in note for note in scores.notes)
     assert str(parse_metric("hit@1")) == scores.metrics[0]
+
+
+def test_bank_from_another_split(tmp_path: Path) -> None:
+    found = evaluate("scenes", out=tmp_path, n_images=30, bank="val", scenes_languages=["en"], **FAST)
+    outcomes = found.results["repairs"].outcomes
+    assert {one.provenance for one in outcomes} == {"inductive (val)"}
+    assert {one.n_bank for one in outcomes} == {150, 30}
+    assert outcomes[0].before == found.metrics["t2i/hit@1"]["value"]  # the whole gallery, as in the headline
+    assert "disjoint from what is scored" in found.manifest["protocol"]["repairs"]
+
+
+def test_bank_that_holds_the_scored_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"30 images of the bank split 'test' are also in the scored split"):
+        evaluate("scenes", out=tmp_path, n_images=30, bank="test", **FAST)
+
+
+def test_halves_do_not_depend_on_the_order_of_items(vectors: str, run: Run, tmp_path: Path) -> None:
+    with np.load(vectors.partition(":")[2]) as file:
+        world = {name: file[name] for name in file.files}
+    order = np.random.default_rng(1).permutation(60)
+    width = len(str(59))
+    shuffled = {
+        "image": world["image"][order], "image_id": np.array([f"image-{i:0{width}d}" for i in order]),
+        "text": world["text"], "text_image": np.argsort(order)[world["text_image"]], "caption": world["caption"],
+    }  # fmt: skip
+    np.savez(tmp_path / "vectors.npz", **shuffled)
+    again = evaluate(f"embeddings:{tmp_path / 'vectors.npz'}", out=tmp_path, **FAST)
+    assert again.metrics["t2i/hit@1"]["value"] == run.metrics["t2i/hit@1"]["value"]
+    assert again.metrics["t2i/MeanR"]["value"] == pytest.approx(run.metrics["t2i/MeanR"]["value"], abs=1e-12)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.evaluate.analysis import RESULT_TYPES, Analysis, analyse
-from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, vectors_of
+from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
 from workbench.evaluate.writing import run_name, write_manifest, write_run
 from workbench.failures import EvaluationFailed
 from workbench.meter import Meter
@@ -24,7 +24,7 @@ from workbench.shipped import find
 
 __all__ = [
     "RESULT_TYPES", "Analysis", "EvaluationFailed", "Prepared", "analyse", "audit_schema", "evaluate",
-    "evaluate_into", "load_collection", "load_encoder", "prepare", "vectors_of",
+    "evaluate_into", "load_collection", "load_encoder", "prepare",
 ]  # fmt: skip
 
 
@@ -71,10 +71,11 @@ def evaluate_into(
         with meter.stage("loading and encoding"):
             prepared = prepare(parameters, encoder, progress=progress)
             say(prepared.counts.line())
+            bank = prepare_bank(prepared, parameters, progress=progress)
             say(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
         folder = RunFolder(out, run_name(parameters, prepared))
         try:
-            analysis = analyse(prepared, parameters, meter=meter, say=say)
+            analysis = analyse(prepared, parameters, bank=bank, meter=meter, say=say)
             with meter.stage("writing"):
                 write_run(folder.path, prepared, analysis, parameters)
         except Exception as error:

@@ -61,9 +61,14 @@ class Analysis:
 
 
 def analyse(
-    prepared: Prepared, parameters: Mapping[str, Any], *, meter: Meter, say: Callable[[str], None] = lambda line: None
+    prepared: Prepared,
+    parameters: Mapping[str, Any],
+    *,
+    bank: Prepared | None = None,
+    meter: Meter,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Analysis:
-    """Run every analysis of the audit on prepared vectors."""
+    """Run every analysis of the audit on prepared vectors; ``bank``: another split that estimates the repairs."""
     results: dict[str, Any] = {"counts": prepared.counts, "invariance": prepared.invariance}
     say("searching, exactly, in both directions")
     with meter.stage("searching"):
@@ -75,7 +80,7 @@ def analyse(
         results["instrument"] = Instrument(tuple(checks))
     with meter.stage("repairing"):
         say("repairs: " + (", ".join(parameters["repairs"]) or "none asked for"))
-        results["repairs"] = _repair(ranked, prepared, parameters)
+        results["repairs"] = _repair(ranked, bank, parameters)
     with meter.stage("choosing examples"):
         shown = _examples(ranked, results, prepared)
         results.update({f"examples {name}": grid for name, grid in shown.items()})
@@ -173,34 +178,13 @@ def shortened(lists: Neighbours, k: int) -> Neighbours:
     return replace(lists, indices=lists.indices[:, :k], scores=lists.scores[:, :k], kth_tied=tied)
 
 
-def _repair(ranked: tuple[Ranked, Ranked], prepared: Prepared, parameters: Mapping[str, Any]) -> Repairs:
-    bank = None
-    if parameters["repairs"] and parameters["bank"] != "cross-fit":
-        bank = _other_split(prepared, parameters)
+def _repair(ranked: tuple[Ranked, Ranked], bank: Prepared | None, parameters: Mapping[str, Any]) -> Repairs:
     metric = next((name for name in ranked[0].values if not METRICS[parse_metric(name).name].lower_is_better), None)
     if metric is None or not parameters["repairs"]:
         return Repairs(())
     tried = [repair_direction(one.direction, metric, parameters, bank=bank) for one in ranked]
     outcomes = tuple(outcome for found, _ in tried for outcome in found)
     return Repairs(outcomes, tuple(note for _, notes in tried for note in notes)).corrected()
-
-
-def _other_split(prepared: Prepared, parameters: Mapping[str, Any]) -> Prepared:
-    """The bank from another split; an item that is also in the scored split is refused."""
-    from workbench.evaluate.prepare import load_collection, vectors_of
-
-    split = parameters["bank"]
-    other = vectors_of(load_collection(parameters, split=split), prepared.encoder, parameters)
-    for name, mine, theirs in (
-        ("images", prepared.image_digests, other.image_digests), ("texts", prepared.text_digests, other.text_digests)
-    ):  # fmt: skip
-        shared = set(mine) & set(theirs)
-        if shared and name == "images":
-            raise ValueError(
-                f"{len(shared)} {name} of the bank split {split!r} are also in the scored split (same content); a bank "
-                "that holds what is scored is transductive. Remove them, or use bank=cross-fit"
-            )
-    return other
 
 
 def _examples(ranked: tuple[Ranked, Ranked], results: Mapping[str, Any], prepared: Prepared) -> dict[str, Examples]:

@@ -108,6 +108,21 @@ def prepare(parameters: Mapping[str, Any], encoder: Any = None, *, progress: boo
     return vectors_of(collection, model, parameters, progress=progress)
 
 
+def prepare_bank(prepared: Prepared, parameters: Mapping[str, Any], *, progress: bool | None = None) -> Prepared | None:
+    """The split that estimates the repairs, or None for cross-fitting. An image in both splits is refused."""
+    if not parameters["repairs"] or parameters["bank"] == "cross-fit":
+        return None
+    split = parameters["bank"]
+    bank = vectors_of(load_collection(parameters, split=split), prepared.encoder, parameters, progress=progress)
+    shared = set(prepared.image_digests) & set(bank.image_digests)
+    if shared:
+        raise ValueError(
+            f"{len(shared)} images of the bank split {split!r} are also in the scored split (same content): such a bank "
+            "has seen the test. Remove them, or use bank=cross-fit"
+        )
+    return bank
+
+
 def vectors_of(
     collection: Collection, model: Any, parameters: Mapping[str, Any], *, progress: bool | None = None
 ) -> Prepared:

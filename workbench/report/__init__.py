@@ -6,6 +6,7 @@ kernel, so that bare papermill is as safe as the command line, and computes or l
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,13 @@ def start(name: str, namespace: Mapping[str, Any]) -> AuditReport:
         return load_report(parameters["run"])
     from workbench.evaluate import evaluate_into
 
-    folder = evaluate_into(Path("runs"), parameters)
+    folder = evaluate_into(Path("runs"), parameters, say=_tell)
     return load_report(folder.finish())
+
+
+def _tell(line: str) -> None:
+    """One line of progress below the running cell."""
+    sys.stderr.write(f"{line}\n")
 
 
 def report(
