@@ -117,8 +117,8 @@ def prepare_bank(prepared: Prepared, parameters: Mapping[str, Any], *, progress:
     shared = set(prepared.image_digests) & set(bank.image_digests)
     if shared:
         raise ValueError(
-            f"{len(shared)} images of the bank split {split!r} are also in the scored split (same content): such a bank "
-            "has seen the test. Remove them, or use bank=cross-fit"
+            f"{len(shared)} images of the bank split {split!r} are also in the scored split (same content), so it has "
+            "seen the test. Remove them, or use bank=cross-fit"
         )
     return bank
 

@@ -81,6 +81,10 @@ class AuditReport:
         shown = self.results.get(f"examples {name}")
         if shown is None:
             return _note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
+        caption = f"{shown.title}: {shown.rule}."
+        if not any(card.image_id for card in shown.cards):
+            texts = {"text": [card.text for card in shown.cards], "found": [card.note for card in shown.cards]}
+            return html.table(texts, caption=caption)
         cards = [
             html.Thumbnail(
                 self._thumbnail(card.image_id), card.text or card.image_id, card.note,
@@ -88,7 +92,7 @@ class AuditReport:
             )
             for card in shown.cards
         ]  # fmt: skip
-        return html.thumbnails(cards, caption=f"{shown.title}: {shown.rule}.", edge=EDGE)
+        return html.thumbnails(cards, caption=caption, edge=EDGE)
 
     def scores(self) -> Display:
         """All metrics in all directions, with interval, tie bracket and chance."""
