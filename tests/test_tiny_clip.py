@@ -75,6 +75,12 @@ def test_result_is_loaded_like_any_local_dir(whole: Path) -> None:
     }  # fmt: skip
 
 
+def test_finished_training_is_left_alone(whole: Path) -> None:
+    before = files(whole)
+    assert train_tiny_clip(whole, recipe=SMALL).steps_now == 0
+    assert files(whole) == before
+
+
 def test_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train_tiny_clip(tmp_path, recipe=SMALL, stop_after=1)
     with pytest.raises(ValueError, match="made by another recipe"):

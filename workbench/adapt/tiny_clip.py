@@ -34,7 +34,7 @@ MEAN, STD = (0.72, 0.72, 0.73), (0.19, 0.18, 0.18)
 VISION = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
 TEXT = {"context_length": 40, "width": 128, "heads": 4, "layers": 2}
 STAGES = ((120, 1), (300, 2), (500, 3))
-STEPS, BATCH_SIZE = 2000, 256
+STEPS, BATCH_SIZE = 900, 256
 MOST_OBJECTS = 4
 WARM_UP, COOL_DOWN = 50, 0.3
 
@@ -90,13 +90,15 @@ def train_tiny_clip(
 
     recipe : all dials at once; it then replaces steps, batch_size, seed and threads. resume : continue from
     ``OUT/checkpoint`` when it is there and was made by the same recipe (anything else there is an error); the result
-    is that of an uninterrupted run. stop_after : make at most this many steps now and leave a checkpoint.
+    is that of an uninterrupted run; a folder that the same recipe finished is left as it is. stop_after : make at most this many steps now and leave a checkpoint.
     """
     chosen = recipe or Recipe(steps=steps, batch_size=batch_size, seed=seed, threads=threads)
     if chosen.steps < 1 or chosen.batch_size < 2:
         raise ValueError(f"steps must be at least 1 and batch_size at least 2; got {chosen.steps}, {chosen.batch_size}")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    if resume and (done := _finished(folder, chosen)) is not None:
+        return done
     with _torch_settings(chosen):
         run = _start(folder, chosen)
         if resume:
@@ -109,6 +111,18 @@ def train_tiny_clip(
         if run.step == chosen.steps:
             _finish(run, folder)
     return Trained(folder, run.step - first, float(np.mean(run.losses[-50:])))
+
+
+def _finished(folder: Path, recipe: Recipe) -> Trained | None:
+    """What the manifest says when this recipe has run to its end here before."""
+    from workbench.encoders.openclip import MANIFEST, PROBE, WEIGHTS
+
+    if not all((folder / name).exists() for name in (MANIFEST, PROBE, WEIGHTS)) or (folder / "checkpoint").exists():
+        return None
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    if manifest.get("recipe") != _plain(recipe):
+        return None
+    return Trained(folder, 0, float(manifest["loss"][-1]["loss"]))
 
 
 @dataclass
