@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.diagnostics.duplicates import duplicates, normalized_caption, repeated_captions
+from workbench.datasets.counts import normalized_caption
+from workbench.diagnostics.duplicates import duplicates, repeated_captions
+from workbench.types import Relevance
 
 
 def names(n: int) -> list[str]:
@@ -187,3 +189,11 @@ def test_known_copies_in_real_photos(shared: Callable[[str], Path]) -> None:
     for caption in captions:
         groups[caption.lower().strip()] = groups.get(caption.lower().strip(), 0) + 1
     assert repeated_captions(captions, np.arange(290)).n_affected == sum(n for n in groups.values() if n > 1)
+
+
+def test_repeated_captions_with_all_images_labelled_are_no_conflict() -> None:
+    texts, own = ["A dog.", "a dog", "a cat", "a cat"], [0, 1, 2, 0]
+    pairs = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (3, 0)]  # both dogs are right for both; each cat for its own only
+    relevance = Relevance.from_pairs(*zip(*pairs, strict=True), n_queries=4, n_gallery=3)
+    assert [entry[0] for entry in repeated_captions(texts, own).captions] == ["a cat", "a dog"]
+    assert [entry[0] for entry in repeated_captions(texts, own, relevance).captions] == ["a cat"]

@@ -90,7 +90,8 @@ def train_tiny_clip(
 
     recipe : all dials at once; it then replaces steps, batch_size, seed and threads. resume : continue from
     ``OUT/checkpoint`` when it is there and was made by the same recipe (anything else there is an error); the result
-    is that of an uninterrupted run; a folder that the same recipe finished is left as it is. stop_after : make at most this many steps now and leave a checkpoint.
+    is that of an uninterrupted run; a folder that the same recipe finished is left as it is. stop_after : make at most
+    this many steps now and leave a checkpoint.
     """
     chosen = recipe or Recipe(steps=steps, batch_size=batch_size, seed=seed, threads=threads)
     if chosen.steps < 1 or chosen.batch_size < 2:

@@ -63,23 +63,24 @@ class Counts:
         )
 
 
-def normalized_text(text: str) -> str:
-    """The form in which captions are compared: compatibility-normalised, case-folded, blanks collapsed.
+def normalized_caption(text: str) -> str:
+    """A caption without differences in case, Unicode form, spacing and closing punctuation.
 
-    >>> normalized_text("  A  Dog .") == normalized_text("a dog .")
-    True
+    >>> normalized_caption("  A Dog   runs. ")
+    'a dog runs'
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split()).rstrip(".!?;,。！？ ")
 
 
 def count(collection: Collection, image_digests: Sequence[str] | None = None) -> Counts:
-    """Count a collection. Images are compared by content, texts in :func:`normalized_text` form.
+    """Count a collection. Images are compared by content, texts in :func:`normalized_caption` form.
 
     image_digests : digests of the images when they are known already; else the contents are read and hashed.
     """
     if image_digests is None and len(collection.images.content):
         image_digests = [content_digest(content) for content in collection.images.content]
-    captions = [normalized_text(text) for text in collection.texts.content]
+    captions = [normalized_caption(text) for text in collection.texts.content]
     positives = collection.relevance.positives_per_query
     per_image = np.bincount(collection.text_image[collection.text_image >= 0], minlength=len(collection.images))
     captioned = collection.relevance.T.positives_per_query > 0

@@ -6,8 +6,6 @@ in the data, not in the model.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from workbench.types import Finding, FloatArray, IntArray, Verdict, check_unique, unit_vectors
+from workbench.datasets.counts import normalized_caption
+from workbench.types import Finding, FloatArray, IntArray, Relevance, Verdict, check_unique, unit_vectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,20 +247,13 @@ def _groups(digest_code: IntArray, names: tuple[str, ...]) -> tuple[tuple[str, .
     return tuple(sorted(repeated, key=lambda group: -len(group)))
 
 
-def normalized_caption(text: str) -> str:
-    """A caption without differences in case, Unicode form, spacing and closing punctuation.
-
-    >>> normalized_caption("  A Dog   runs. ")
-    'a dog runs'
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return re.sub(r"\s+", " ", folded).strip().rstrip(".!?;,。！？ ")
-
-
-def repeated_captions(texts: Sequence[str], text_image: npt.ArrayLike) -> RepeatedCaptions:
+def repeated_captions(
+    texts: Sequence[str], text_image: npt.ArrayLike, relevance: Relevance | None = None
+) -> RepeatedCaptions:
     """Find captions that are the same, after :func:`normalized_caption`, for two or more different images.
 
     texts : n_texts strings. text_image : (n_texts,) image of each text; texts with -1 (no image) are left out.
+    relevance : (n_texts, n_images); a caption whose images are all labelled right for all its texts is no conflict.
     The same caption twice for one image is no conflict and is not counted.
 
     >>> repeated_captions(["A dog.", "a dog", "a cat", "a cat"], [0, 1, 2, 2]).captions
@@ -276,9 +268,17 @@ def repeated_captions(texts: Sequence[str], text_image: npt.ArrayLike) -> Repeat
     found = []
     for caption, where in places.items():
         images = tuple(sorted({int(own[index]) for index in where}))
-        if len(images) > 1:
+        if len(images) > 1 and not _all_right(relevance, where, images):
             found.append((caption, tuple(where), images))
     return RepeatedCaptions(len(texts), tuple(sorted(found, key=lambda entry: (-len(entry[2]), entry[0]))))
+
+
+def _all_right(relevance: Relevance | None, texts: Sequence[int], images: Sequence[int]) -> bool:
+    """Whether every text of a repeated caption has every image of it labelled right."""
+    if relevance is None:
+        return False
+    right = (relevance.row(text) for text in texts)
+    return all(set(images) <= set(items[grades > 0].tolist()) for items, grades in right)
 
 
 def _exact_finding(found: Duplicates) -> Finding:
@@ -318,11 +318,11 @@ def _caption_finding(found: RepeatedCaptions) -> Finding:
     share = found.n_affected / max(found.n_texts, 1)
     verdict: Verdict = "ok" if not found.captions else "problem" if share > PROBLEM_SHARE else "look"
     if not found.captions:
-        advice = f"None of the {found.n_texts:,} captions is repeated for another image."
+        advice = f"None of the {found.n_texts:,} captions is also that of another image that is not labelled right."
     else:
         advice = (
             f"{found.n_affected:,} of {found.n_texts:,} captions are, but for case and punctuation, those of another "
-            f"image ({len(found.captions):,} different captions). They do not say which image is meant: an ambiguous "
+            f"image that is not labelled right ({len(found.captions):,} different captions). They do not say which image is meant: an ambiguous "
             "positive, where a right answer is scored as wrong. Mark all their images as right, or leave "
             "these queries out."
         )

@@ -150,7 +150,9 @@ def _diagnose(ranked: tuple[Ranked, Ranked], prepared: Prepared, parameters: Map
         prepared.image_digests, prepared.images.vectors, ids=prepared.images.ids, threshold=parameters["near_duplicate"]
     )
     if len(collection.texts.content):
-        results["repeated captions"] = repeated_captions(collection.texts.content, collection.text_image)
+        results["repeated captions"] = repeated_captions(
+            collection.texts.content, collection.text_image, collection.relevance
+        )
         coverage = _coverage(prepared)
         if coverage is not None:
             results["coverage"] = coverage
