@@ -322,8 +322,8 @@ def _caption_finding(found: RepeatedCaptions) -> Finding:
     else:
         advice = (
             f"{found.n_affected:,} of {found.n_texts:,} captions are, but for case and punctuation, those of another "
-            f"image that is not labelled right ({len(found.captions):,} different captions). They do not say which image is meant: an ambiguous "
-            "positive, where a right answer is scored as wrong. Mark all their images as right, or leave "
+            f"image that is not labelled right ({len(found.captions):,} different captions). They do not say which "
+            "image is meant: an ambiguous positive, where a right answer is scored as wrong. Mark all their images as right, or leave "
             "these queries out."
         )
     threshold = PROBLEM_SHARE if verdict == "problem" else 0.0

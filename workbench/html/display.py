@@ -212,7 +212,8 @@ def _against(finding: Finding) -> str:
     source = finding.threshold_source.strip()
     if finding.threshold is None:
         return f"Held against: {source}" if source else ""
-    return f"Held against {number(finding.threshold)}" + (f" ({source})" if source else "")
+    shown = _shown(finding.threshold, finding.unit)
+    return f"Held against {shown}" + (f" ({source})" if source else "")
 
 
 def _plural(verdict: str, count: int) -> str:
