@@ -323,8 +323,8 @@ def _caption_finding(found: RepeatedCaptions) -> Finding:
         advice = (
             f"{found.n_affected:,} of {found.n_texts:,} captions are, but for case and punctuation, those of another "
             f"image that is not labelled right ({len(found.captions):,} different captions). They do not say which "
-            "image is meant: an ambiguous positive, where a right answer is scored as wrong. Mark all their images as right, or leave "
-            "these queries out."
+            "image is meant: an ambiguous positive, where a right answer is scored as wrong. Mark all their images as "
+            "right, or leave these queries out."
         )
     threshold = PROBLEM_SHARE if verdict == "problem" else 0.0
     return Finding("duplicates/captions", share, None, threshold, EXACT_SOURCE, verdict, advice, "%")
