@@ -370,7 +370,7 @@ def _hub_finding(result: Hubness) -> Finding:
     )
     advice = {
         "ok": "Nothing to repair.",
-        "look": "Look at the worst hubs; a hubness correction (a gallery bias) may raise the scores a little.",
+        "look": "Look at the worst hubs; whether a correction (a gallery bias) raises the scores has to be measured.",
         "problem": "These items crowd out the right ones: look at them for blank or generic content, then try a "
         "hubness correction and compare with intervals.",
     }

@@ -104,7 +104,7 @@ class AuditReport:
             rows["value"].append(show(entry["value"]))
             rows["95 % interval"].append(_between(entry["low"], entry["high"], show))
             same = entry["worst"] == entry["best"]
-            rows["under ties"].append("no tie" if same else _between(entry["worst"], entry["best"], show))
+            rows["under ties"].append("unaffected" if same else _between(entry["worst"], entry["best"], show))
             rows["chance"].append(show(entry["chance"]))
             rows["n"].append(entry["n"])
         caption = "Per cent, ranks as ranks. Value: expected under random tie order; under ties: worst to best order."
