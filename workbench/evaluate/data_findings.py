@@ -22,7 +22,7 @@ def _counts(prepared: Prepared) -> Finding:
     counts, card = prepared.counts, prepared.collection.card
     if not card.expected:
         advice = f"{counts.line()}. The card states no expected counts: compare with the paper you want to match."
-        return Finding("data/counts", float(counts.images), None, None, "the card", "not measurable", advice)
+        return Finding("data/counts", None, None, None, "the card", "not measurable", advice)
     if counts.mismatches:
         advice = (
             "; ".join(counts.mismatches)
