@@ -409,3 +409,18 @@ def test_only_one_file_imports_open_clip() -> None:
             if any(name.split(".")[0] == "open_clip" for name in names):
                 importers.add(path.relative_to(PACKAGE).as_posix())
     assert importers == {"encoders/openclip.py"}
+
+
+def test_an_import_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    real = builtins.__import__
+
+    def broken(name: str, *rest: object, **options: object) -> object:
+        if name == "open_clip":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return real(name, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(EncoderError, match=r"torchvision::nms does not exist.*must come from one index"):
+        load("tiny-clip")

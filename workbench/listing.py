@@ -39,7 +39,7 @@ def sections() -> dict[str, Rows]:
 
 
 _NEEDED = ("numpy", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "papermill", "nbconvert", "ipykernel")
-_FOR_PICTURES = ("torch", "torchvision", "open_clip")
+_FOR_PICTURES = ("torch", "torchvision")
 _ENCODERS = {
     "tiny-clip": "the built-in model, trained on scenes; for trying out and teaching",
     "open_clip:ARCH@TAG": "a model of the open_clip zoo; downloads its weights on first use",
@@ -59,6 +59,7 @@ def examine() -> list[tuple[bool, str, str]]:
         _shipped("notebooks/reports/audit.ipynb"),
         *(_library(name) for name in _NEEDED),
         *(_library(name, needed=False) for name in _FOR_PICTURES),
+        _attempt("open_clip", _open_clip),
         _cache(),
         _disk(),
     ]
@@ -91,8 +92,15 @@ def _library(name: str, *, needed: bool = True) -> tuple[bool, str, str]:
     if importlib.util.find_spec(name) is None:
         text = "missing" if needed else "missing: only ready-made vectors can be audited"
         return not needed, name, text
-    distribution = {"sklearn": "scikit-learn", "open_clip": "open_clip_torch"}.get(name, name)
+    distribution = {"sklearn": "scikit-learn"}.get(name, name)
     return _attempt(name, lambda: importlib.metadata.version(distribution))
+
+
+def _open_clip() -> str:
+    """Imported, not only looked up: a torchvision of another build is installed and still does not load."""
+    from workbench.encoders.openclip import require
+
+    return require()
 
 
 def _cache() -> tuple[bool, str, str]:

@@ -69,17 +69,19 @@ def words(text: str) -> list[str]:
 
 
 def _tiny_clip(rest: str) -> Encoder:
-    from workbench.encoders.openclip import load_local_dir
+    from workbench.encoders.openclip import load_local_dir, require
     from workbench.shipped import find
 
     if rest:
         raise EncoderError(f"'tiny-clip' takes nothing after it; got 'tiny-clip:{rest}'")
+    require()
     return load_local_dir(find("data/models/tiny-clip"), name="tiny-clip")
 
 
 def _open_clip(rest: str) -> Encoder:
     from workbench.encoders import openclip
 
+    openclip.require()
     if rest.startswith("local-dir:"):
         folder = Path(rest.removeprefix("local-dir:")).expanduser().absolute()
         return openclip.load_local_dir(folder, name=f"open_clip:local-dir:{folder.name}")

@@ -112,6 +112,19 @@ class OpenClipEncoder:
         }
 
 
+def require() -> str:
+    """The version of open_clip, or an EncoderError saying why it cannot be imported and what to do."""
+    try:
+        import open_clip
+    except (ImportError, OSError, RuntimeError) as error:  # torchvision of another build raises RuntimeError
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderError(
+            f"open_clip cannot be imported ({type(error).__name__}: {reason}); torch and torchvision must come from "
+            "one index: pip install --force-reinstall torch torchvision. Ready-made vectors need neither"
+        ) from error
+    return str(open_clip.__version__)
+
+
 def uses_quick_gelu(model: Any) -> bool:
     """Whether any activation of the model is x * sigmoid(1.702 x), as in OpenAI's models."""
     return any(type(module).__name__ == "QuickGELU" for module in model.modules())
