@@ -11,19 +11,9 @@ import numpy as np
 import pytest
 
 from workbench.codec import from_plain, to_plain
+from workbench.files import canonical_hash, write_atomically, write_json
 from workbench.meter import Meter, tree_memory
-from workbench.runs import (
-    Run,
-    RunFolder,
-    canonical_hash,
-    read_parquet,
-    safe_name,
-    without_place,
-    write_bytes,
-    write_json,
-    write_parquet,
-    write_trec,
-)  # fmt: skip
+from workbench.runs import Run, RunFolder, read_parquet, safe_name, without_place, write_parquet, write_trec
 from workbench.types import Finding, Neighbours
 
 
@@ -88,7 +78,7 @@ def test_write_is_whole_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        write_bytes(target, b"half")
+        write_atomically(target, b"half")
     assert json.loads(target.read_text()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
     with pytest.raises(ValueError, match="not JSON compliant"):

@@ -17,7 +17,8 @@ from PIL import Image
 from workbench.datasets.collection import Side, content_digest
 from workbench.encoders import encode as encode_module
 from workbench.encoders.encode import batch_invariance, encode
-from workbench.encoders.store import Store, cache_folder, canonical_json, key_name, write_atomically
+from workbench.encoders.store import Store, cache_folder, key_name
+from workbench.files import canonical_json, write_atomically
 
 KEY = {"encoder": {"name": "toy"}, "modality": "text", "batch_size": 4}
 

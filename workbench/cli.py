@@ -211,7 +211,7 @@ def cache(show: bool, clean: bool) -> None:
 @click.argument("target", type=click.Path(path_type=Path), default=Path("workbench-notebooks"))
 def notebooks(target: Path) -> None:
     """Copy the notebooks into a folder, to be opened in JupyterLab and changed at will."""
-    from workbench.runs import copy_out
+    from workbench.files import write_atomically
     from workbench.shipped import find
 
     root = find("notebooks")
@@ -221,8 +221,7 @@ def notebooks(target: Path) -> None:
         place = target / source.relative_to(root)
         if place.exists():
             raise FileExistsError(f"{place} exists; choose another folder, or move it away: nothing is overwritten")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        copy_out(source, place)
+        write_atomically(place, source.read_bytes())
         click.echo(f"{place}")
 
 

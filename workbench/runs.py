@@ -12,11 +12,8 @@ manifest.json     parameters, versions, hardware, timings: the only file with ti
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,34 +23,10 @@ from urllib.parse import quote
 import numpy as np
 
 from workbench.codec import from_plain, to_plain
+from workbench.files import write_atomically, write_json
 from workbench.types import Finding, Neighbours
 
 SCHEMA = 1
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a temporary name beside it, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """JSON with two blanks of indent, no NaN, UTF-8 kept readable, a newline at the end."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
-
-
-def canonical_hash(content: Any) -> str:
-    """SHA-256 of JSON with sorted keys and no blanks."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def safe_name(text: str) -> str:
@@ -91,7 +64,7 @@ def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
     table = pyarrow.table(dict(columns)).replace_schema_metadata({"schema": str(SCHEMA)})
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="zstd")
-    write_bytes(path, sink.getvalue().to_pybytes())
+    write_atomically(path, sink.getvalue().to_pybytes())
 
 
 def read_parquet(path: Path) -> dict[str, Any]:
@@ -117,7 +90,7 @@ def write_trec(path: Path, lists: Neighbours, query_ids: Sequence[str], item_ids
         for row, (found, scores) in enumerate(zip(lists.indices.tolist(), lists.scores.tolist(), strict=True))
         for rank, (item, score) in enumerate(zip(found, scores, strict=True), start=1)
     ]
-    write_bytes(path, "".join(lines).encode())
+    write_atomically(path, "".join(lines).encode())
 
 
 class RunFolder:
@@ -150,15 +123,6 @@ def _free(out: Path, name: str) -> Path:
     while (path := out / (f"{stem}{'' if number == 1 else f'-{number}'}{dot}{ending}")).exists():
         number += 1
     return path
-
-
-def copy_out(source: Path, target: Path) -> None:
-    """Copy a file atomically."""
-    with source.open("rb") as file:
-        temporary = target.with_name(f".{target.name}.tmp")
-        with temporary.open("wb") as sink:
-            shutil.copyfileobj(file, sink)
-    os.replace(temporary, target)
 
 
 class Run:

@@ -27,7 +27,7 @@ import numpy as np
 from workbench.adapt.merges import learn_merges, merges_file
 from workbench.datasets import scenes as world
 from workbench.encoders import EncoderError, words
-from workbench.encoders.store import canonical_json, write_atomically
+from workbench.files import canonical_json, write_atomically
 
 LANGUAGES = {"en": 0.45, "de": 0.45, "fr": 0.05, "es": 0.05}
 MEAN, STD = (0.72, 0.72, 0.73), (0.19, 0.18, 0.18)

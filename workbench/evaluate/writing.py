@@ -18,16 +18,14 @@ import workbench
 from workbench.evaluate.analysis import Analysis, Ranked
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.scores import definitions, first_positive
+from workbench.files import canonical_hash, write_atomically, write_json
 from workbench.meter import Meter
 from workbench.runs import (
     SCHEMA,
-    canonical_hash,
     neighbour_columns,
     results_json,
     safe_name,
     without_place,
-    write_bytes,
-    write_json,
     write_parquet,
     write_trec,
 )  # fmt: skip
@@ -193,7 +191,7 @@ def _write_embeddings(layers: Path, prepared: Prepared, *, keep: bool) -> None:
         from safetensors.numpy import save
 
         arrays = {side.modality: np.ascontiguousarray(side.vectors) for side in sides}
-        write_bytes(layers / "embeddings.safetensors", save(arrays))
+        write_atomically(layers / "embeddings.safetensors", save(arrays))
 
 
 def _describe(side: Embeddings, digest: str) -> dict[str, Any]:
