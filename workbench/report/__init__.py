@@ -6,7 +6,6 @@ kernel, so that bare papermill is as safe as the command line, and computes or l
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +49,25 @@ def start(name: str, namespace: Mapping[str, Any]) -> AuditReport:
         return load_report(parameters["run"])
     from workbench.evaluate import evaluate_into
 
-    folder = evaluate_into(Path("runs"), parameters, say=_tell)
+    folder = evaluate_into(Path("runs"), parameters, say=_teller())
     return load_report(folder.finish())
 
 
-def _tell(line: str) -> None:
-    """One line of progress below the running cell."""
-    sys.stderr.write(f"{line}\n")
+def _teller() -> Callable[[str], None]:
+    """Shows lines of progress below the running cell; silent outside a kernel."""
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        return lambda line: None
+    lines: list[str] = []
+    place = display({"text/plain": "starting"}, raw=True, display_id=True)
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        place.update({"text/plain": "\n".join(lines)}, raw=True)
+
+    return tell
 
 
 def report(
