@@ -34,6 +34,7 @@ MEAN, STD = (0.72, 0.72, 0.73), (0.19, 0.18, 0.18)
 VISION = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
 TEXT = {"context_length": 40, "width": 128, "heads": 4, "layers": 2}
 STAGES = ((120, 1), (300, 2), (500, 3))
+SCHEMA = 1
 STEPS, BATCH_SIZE = 900, 256
 MOST_OBJECTS = 4
 WARM_UP, COOL_DOWN = 50, 0.3
@@ -301,7 +302,7 @@ def _save(run: _Run, folder: Path) -> None:
     data = save(_tensors(run))
     name = f"tensors-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
     write_atomically(folder / name, data)
-    state = {"recipe": _plain(run.recipe), "step": run.step, "losses": run.losses, "tensors": name}
+    state = {"schema": SCHEMA, "recipe": _plain(run.recipe), "step": run.step, "losses": run.losses, "tensors": name}
     write_atomically(folder / "state.json", canonical_json(state))
     for old in folder.glob("tensors-*.safetensors"):
         if old.name != name:
@@ -344,6 +345,7 @@ def _finish(run: _Run, folder: Path) -> None:
 
     state = {name: value.detach().contiguous().clone() for name, value in run.model.eval().state_dict().items()}
     manifest = {
+        "schema": SCHEMA,
         "name": "tiny-clip",
         "arch": "tiny-clip",
         "config": json.loads((folder / openclip.CONFIG).read_bytes()),

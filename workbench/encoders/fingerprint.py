@@ -82,6 +82,7 @@ def measure_probe(encoder: TwoStageEncoder, *, numbers: int = 12, tolerance: flo
     images, texts = probe_inputs()
     ids = encoder.prepare("text", texts)
     return {
+        "schema": 1,
         "tolerance": tolerance,
         "token_ids": ids.tolist(),
         "image_vectors": _leading(encoder.encode_image(images), numbers),

@@ -207,7 +207,9 @@ class AuditReport:
                 f"{found.unpaired.mean():.3f}; the two centres are {found.centroid_distance:.3f} apart."
             ),
             caption=plots.caption(
-                "What matters for ranking is how far the two histograms are apart, not where they lie.",
+                "What matters for ranking is how far the two histograms are apart, not where they lie. "
+                f"A linear classifier tells images from texts with a held-out AUC of {html.number(found.modality_auc)}, "
+                "which says nothing about quality: it is 1.000 for trained and for random networks alike.",
                 n=len(found.paired),
             ),
             table=found.table().reset_index(),
