@@ -208,7 +208,7 @@ class AuditReport:
             ),
             caption=plots.caption(
                 "What matters for ranking is how far the two histograms are apart, not where they lie. "
-                f"A linear classifier tells images from texts with a held-out AUC of {html.number(found.modality_auc)}, "
+                f"A linear classifier tells the sides apart with a held-out AUC of {html.number(found.modality_auc)}, "
                 "which says nothing about quality: it is 1.000 for trained and for random networks alike.",
                 n=len(found.paired),
             ),
