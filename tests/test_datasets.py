@@ -154,6 +154,16 @@ def test_embeddings(tmp_path: Path) -> None:
     assert found.embeddings["text"].vectors.shape == (5, 4)
 
 
+def test_an_empty_label_is_no_label(tmp_path: Path) -> None:
+    found = load(
+        write_npz(
+            tmp_path / "v.npz", image=np.eye(4), text=np.ones((2, 4)), text_image=np.array([0, 2]),
+            label=np.array(["", "", "x", "x"]),
+        )
+    )  # fmt: skip
+    assert [found.relevance.row(query)[0].tolist() for query in range(2)] == [[0], [2, 3]]
+
+
 def test_embeddings_pair_by_row_only_when_sizes_agree(tmp_path: Path) -> None:
     assert load(write_npz(tmp_path / "v.npz", image=np.eye(3), text=np.eye(3))).text_image.tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="3 images and 2 texts but no 'text_image'"):

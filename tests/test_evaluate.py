@@ -82,6 +82,7 @@ def test_per_query_table_gives_the_aggregate(run: Run) -> None:
     table = run.per_query
     mine = np.array([name == "t2i" for name in table["direction"]])
     assert np.asarray(table["nDCG@10"], float)[mine].mean() == pytest.approx(run.metrics["t2i/nDCG@10"]["value"])
+    assert np.asarray(table["best_place"], float)[mine].mean() == pytest.approx(run.metrics["t2i/MeanR"]["value"])
     assert mine.sum() == 180
     assert (~mine).sum() == 60
 
@@ -141,7 +142,9 @@ def test_wrong_pairing_is_a_problem(tmp_path: Path) -> None:
     world["text_image"] = np.random.default_rng(5).permutation(world["text_image"])
     np.savez(tmp_path / "wrong.npz", **world)
     found = evaluate(f"embeddings:{tmp_path / 'wrong.npz'}", out=tmp_path, **FAST)
-    assert verdicts(found)["t2i/hit@1"] == "problem"
+    headline = next(one for one in found.findings if one.name == "t2i/hit@1")
+    assert headline.verdict == "problem"
+    assert "Not told from chance" in headline.advice
     assert found.findings[0].verdict == "problem"
 
 

@@ -138,7 +138,7 @@ def _relevance(arrays: Mapping[str, np.ndarray], own: np.ndarray, n_images: int,
         labels = np.array([str(value) for value in arrays["label"]])
         if len(labels) != n_images:
             raise ValueError(f"{name}: label must have one entry per image ({n_images}); got {len(labels)}")
-        members = {label: np.flatnonzero(labels == label) for label in np.unique(labels) if label}
+        members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
         same = [np.stack(np.broadcast_arrays(t, members[labels[own[t]]]), axis=1) for t in texts if labels[own[t]]]
         pairs = np.unique(np.concatenate([pairs, *same]), axis=0)
     return Relevance.from_pairs(pairs[:, 0], pairs[:, 1], n_queries=len(own), n_gallery=n_images)
