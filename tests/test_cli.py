@@ -105,7 +105,7 @@ def test_encode_fills_the_cache_that_evaluate_uses(tmp_path: Path) -> None:
 
 def test_list_and_doctor() -> None:
     listed = run("list").stdout
-    for word in ("folder:PATH", "tiny-clip", "hit@10", "inverted softmax", "audit", "coco-test", "near_duplicate=0.98"):
+    for word in ("folder:PATH", "tiny-clip", "hit@10", "inverted softmax", "audit", "coco-test", "near_duplicate"):
         assert word in listed
     done = run("doctor")
     assert done.exit_code == 0, done.output

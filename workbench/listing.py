@@ -25,7 +25,7 @@ def sections() -> dict[str, Rows]:
     from workbench.normalize import METHODS
     from workbench.report import notebooks
 
-    datasets = [(name, text) for name, text in FORMATS.items()]
+    datasets = list(FORMATS.items())
     datasets += [(f"card {name}", card.title) for name, card in shipped_cards().items()]
     metrics = [(_example(name), definition(_example(name))) for name in METRICS]
     return {
@@ -33,8 +33,8 @@ def sections() -> dict[str, Rows]:
         "encoders": [(form, _ENCODERS.get(form, "")) for form in FORMS],
         "metrics": metrics,
         "repairs": [(name, _first_sentence(method)) for name, method in METHODS.items()],
-        "reports": [(name, str(path.name)) for name, path in notebooks().items()],
-        "parameters": [(f"{name}={default}", text) for name, _, default, text in audit_schema().help()],
+        "reports": [(name, path.name) for name, path in notebooks().items()],
+        "parameters": [(name, f"{text} (default: {default})") for name, _, default, text in audit_schema().help()],
     }
 
 
