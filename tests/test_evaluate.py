@@ -169,6 +169,12 @@ def test_gallery_smaller_than_the_cutoffs(tmp_path: Path) -> None:
     assert found.metrics["t2i/hit@5"]["value"] is None
     assert found.metrics["t2i/hit@1"]["value"] is not None
     assert "hubness t2i" not in found.results
+    assert verdicts(found)["t2i/hubness"] == "not measurable"
+
+
+def test_lists_are_long_enough_for_the_hubness_asked_for(vectors: str, tmp_path: Path) -> None:
+    found = evaluate(vectors, out=tmp_path, n_images=30, k=25, depth=5, **FAST)
+    assert found.results["hubness t2i"].occurrence.sum() == 25 * 90
 
 
 def test_one_image(tmp_path: Path) -> None:
@@ -176,6 +182,7 @@ def test_one_image(tmp_path: Path) -> None:
     found = evaluate(source, out=tmp_path, **FAST)
     assert found.metrics["t2i/hit@1"]["value"] == 1
     assert found.results["repairs"].outcomes == ()
+    assert verdicts(found)["gap/separation"] == "not measurable"
     assert "at least 2 clusters" in found.results["repairs"].caption()
 
 

@@ -95,7 +95,7 @@ def _search(prepared: Prepared, parameters: Mapping[str, Any]) -> tuple[tuple[Ra
     seed = parameters["seed"]
     consumers: list[Any] = []
     for direction, of in ((forward, "queries"), (back, "gallery")):
-        depth = min(parameters["depth"], len(direction.gallery))
+        depth = min(max(parameters["depth"], parameters["k"]), len(direction.gallery))
         consumers += [
             TopK(depth, of=of, ids=direction.gallery.ids),  # type: ignore[arg-type]
             RankPositives(direction.relevance, of=of),  # type: ignore[arg-type]
@@ -209,14 +209,23 @@ def _examples(ranked: tuple[Ranked, Ranked], results: Mapping[str, Any], prepare
     return shown
 
 
+def _unmeasured(name: str, advice: str) -> Finding:
+    return Finding(name, None, None, None, "", "not measurable", advice)
+
+
 def _findings(ranked: tuple[Ranked, Ranked], results: Mapping[str, Any], prepared: Prepared) -> list[Finding]:
     from workbench.evaluate.data_findings import data_findings
 
     found: list[Finding] = []
     for one in ranked:
         found += one.scores.findings()
+        if f"hubness {one.direction.name}" not in results:
+            advice = f"Lists as long as asked for (k) do not exist in a gallery of {len(one.direction.gallery)} items."
+            found.append(_unmeasured(f"{one.direction.name}/hubness", advice))
         found.append(tie_exposure(one.direction.name, one.ranks))
     found += data_findings(prepared)
+    if "gap" not in results:
+        found.append(_unmeasured("gap/separation", "It takes two images, and a text with an image of its own."))
     if "languages" in results:
         found.append(results["languages"].finding("language", float(ranked[0].scores.chance[0])))
     for name, result in results.items():
