@@ -51,6 +51,12 @@ def test_page_says_everything(page: str, scenes: Path) -> None:
     assert "Traceback" not in page
 
 
+def test_cautions_stand_beside_the_intervals(scenes: Path) -> None:
+    found = report.load_report(scenes).cautions()
+    assert "close to 0 or 1 for 48 clusters" in repr(found)
+    assert "i2t/hit@10" in repr(found)
+
+
 def test_every_picture_has_words(page: str) -> None:
     pictures = re.findall(r"<img [^>]*>", page)
     assert len(pictures) > 20

@@ -192,7 +192,7 @@ def _regime(rows: _Clusters, values: FloatArray) -> list[str]:
     rare = min(values.mean(), 1 - values.mean()) * n_clusters
     if values.min() >= 0 and values.max() <= 1 and rare < FEW_EVENTS:
         words.append(
-            f"The rate {values.mean():.3g} is close to 0 or 1 for {n_clusters} clusters: percentile intervals miss the "
+            f"The rate is close to 0 or 1 for {n_clusters} clusters: percentile intervals miss the "
             "truth too often there (at rates near 0.97 with 100 clusters a nominal 95 % interval covers 80 to 95 %, "
             "88 % on average)."
         )

@@ -110,6 +110,17 @@ class AuditReport:
         caption = "Per cent, ranks as ranks. Value: expected under random tie order; under ties: worst to best order."
         return html.table(rows, caption=caption)
 
+    def cautions(self) -> Display:
+        """Where an interval above is outside the regime in which it is valid."""
+        notes = [note.partition(": ") for name in self.directions for note in self.results[f"scores {name}"].notes]
+        if not notes:
+            return _note("No interval above is outside the regime in which it is valid.")
+        by_text: dict[str, list[str]] = {}
+        for metric, _, text in notes:
+            by_text.setdefault(text, []).append(metric)
+        rows = {"metrics": [", ".join(metrics) for metrics in by_text.values()], "caution": list(by_text)}
+        return html.table(rows, caption="Read these intervals with care")
+
     def curve(self) -> Display:
         """hit@k against k in both directions."""
         drawn = [self.results[f"curve {direction}"] for direction in self.directions]
