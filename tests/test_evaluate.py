@@ -323,3 +323,20 @@ def test_halves_do_not_depend_on_the_order_of_items(vectors: str, run: Run, tmp_
     again = evaluate(f"embeddings:{tmp_path / 'vectors.npz'}", out=tmp_path, **FAST)
     assert again.metrics["t2i/hit@1"]["value"] == run.metrics["t2i/hit@1"]["value"]
     assert again.metrics["t2i/MeanR"]["value"] == pytest.approx(run.metrics["t2i/MeanR"]["value"], abs=1e-12)
+
+
+def test_instrument_rarely_cries_wolf_and_sees_a_broken_meter() -> None:
+    from workbench.evaluate.instrument import LEVEL, Check, Instrument, shuffled_check
+
+    alarms = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        places = rng.integers(0, 1000, size=1000)
+        rows = np.arange(1001)
+        ranks = Ranks(rows, np.zeros(1000), np.ones(1000), places, np.zeros(1000), np.full(1000, 1000), 1000)  # type: ignore[arg-type]
+        scores, _ = score("t2i", ranks, np.arange(1000), ["hit@10"], seed=seed, n_resamples=1000, level=LEVEL)
+        alarms += not shuffled_check(scores).passed
+    assert alarms <= 1
+    (finding,) = Instrument((Check("t2i/hit@10 with shuffled truth = chance", 0.01, 0.3, 0.28, 0.32),)).findings()
+    assert finding.verdict == "problem"
+    assert "shuffled truth" in finding.advice

@@ -18,7 +18,14 @@ from workbench.encoders import EncoderError
 from workbench.encoders.encode import BatchInvariance
 from workbench.evaluate import examples
 from workbench.evaluate.examples import Example, Examples
-from workbench.evaluate.instrument import Check, Instrument, random_lists_check, shuffled_check, shuffled_truth
+from workbench.evaluate.instrument import (
+    LEVEL,
+    Check,
+    Instrument,
+    random_lists_check,
+    shuffled_check,
+    shuffled_truth,
+)  # fmt: skip
 from workbench.evaluate.prepare import Direction, Prepared
 from workbench.evaluate.repairs import RepairOutcome, Repairs, repair_direction
 from workbench.evaluate.scores import GroupScores, Scores, by_group, hit_curve, score, tie_exposure
@@ -109,7 +116,7 @@ def _search(prepared: Prepared, parameters: Mapping[str, Any]) -> tuple[tuple[Ra
         scores, values = score(direction.name, ranks, direction.clusters, parameters["metrics"], **how)
         ranked.append(Ranked(direction, lists, ranks, scores, values))
         k = min(10, len(direction.gallery))
-        on_shuffled, _ = score(direction.name, shuffled, direction.clusters, [f"hit@{k}"], **how, level=0.99)
+        on_shuffled, _ = score(direction.name, shuffled, direction.clusters, [f"hit@{k}"], **how, level=LEVEL)
         checks.append(shuffled_check(on_shuffled))
         if parameters["k"] <= len(direction.gallery):
             sizes = (len(direction.queries), len(direction.gallery), parameters["k"])
