@@ -340,3 +340,27 @@ def test_instrument_rarely_cries_wolf_and_sees_a_broken_meter() -> None:
     (finding,) = Instrument((Check("t2i/hit@10 with shuffled truth = chance", 0.01, 0.3, 0.28, 0.32),)).findings()
     assert finding.verdict == "problem"
     assert "shuffled truth" in finding.advice
+
+
+def test_order_of_metrics_changes_no_verdict(vectors: str, run: Run, tmp_path: Path) -> None:
+    found = evaluate(vectors, out=tmp_path, metrics=["MedR", "MeanR", "hit@1", "hit@5"], **FAST)
+    assert verdicts(found)["t2i/hit@1"] == "ok"
+    assert not any(name.endswith(("MedR", "MeanR")) for name in verdicts(found))
+    assert found.results["repairs"].outcomes[0].metric == "hit@1"
+
+
+class RestlessText(ColourEncoder):
+    """An encoder whose text vectors depend on their place in the batch."""
+
+    name = "restless"
+
+    def encode_text(self, texts: list[str]) -> np.ndarray:
+        return super().encode_text(texts) + 40.0 * np.arange(len(texts))[:, None] * [1, 0, 0]
+
+
+def test_batch_probe_looks_at_both_sides(tmp_path: Path) -> None:
+    for row in range(4):
+        Image.new("RGB", (4, 4), (40 * row, 9, 90)).save(tmp_path / f"{row}.png")
+    (tmp_path / "captions.csv").write_text("image,caption\n" + "\n".join(f"{row}.png,c{row} blue" for row in range(4)))
+    found = evaluate(f"folder:{tmp_path}", RestlessText(), out=tmp_path / "runs", **FAST)
+    assert verdicts(found)["encoder/batch invariance"] == "look"

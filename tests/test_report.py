@@ -93,7 +93,8 @@ def test_two_routes_one_result(scenes: Path, tmp_path: Path) -> None:
     assert Run(folder).manifest["vectors"] == {"from cache": 288, "encoded now": 0}
     before = (folder / "metrics.json").read_bytes()
     report.report("audit", {**report.schema_of("audit").defaults, "run": str(folder)}, out=tmp_path)
-    assert (folder / "report.html").exists()
+    assert (folder / "report.html").read_bytes() == (scenes / "report.html").read_bytes()
+    assert (folder / "report.ipynb").read_bytes() == (scenes / "report.ipynb").read_bytes()
     assert (folder / "metrics.json").read_bytes() == before
 
 

@@ -28,9 +28,9 @@ from workbench.evaluate.instrument import (
 )  # fmt: skip
 from workbench.evaluate.prepare import Direction, Prepared
 from workbench.evaluate.repairs import RepairOutcome, Repairs, repair_direction
-from workbench.evaluate.scores import GroupScores, Scores, by_group, hit_curve, score, tie_exposure
+from workbench.evaluate.scores import GroupScores, Scores, by_group, higher_is_better, hit_curve, score, tie_exposure
 from workbench.meter import Meter
-from workbench.metrics import METRICS, MetricValues, parse_metric
+from workbench.metrics import MetricValues
 from workbench.search import RankPositives, TopK, scan
 from workbench.statistics import Interval
 from workbench.types import Finding, Neighbours, Ranks
@@ -188,7 +188,7 @@ def shortened(lists: Neighbours, k: int) -> Neighbours:
 
 
 def _repair(ranked: tuple[Ranked, Ranked], bank: Prepared | None, parameters: Mapping[str, Any]) -> Repairs:
-    metric = next((name for name in ranked[0].values if not METRICS[parse_metric(name).name].lower_is_better), None)
+    metric = next((name for name in ranked[0].values if higher_is_better(name)), None)
     if metric is None or not parameters["repairs"]:
         return Repairs(())
     tried = [repair_direction(one.direction, metric, parameters, bank=bank) for one in ranked]
@@ -216,6 +216,10 @@ def _examples(ranked: tuple[Ranked, Ranked], results: Mapping[str, Any], prepare
     return shown
 
 
+def _chance(scores: Scores, metric: str) -> float:
+    return float(scores.chance[scores.metrics.index(metric)])
+
+
 def _unmeasured(name: str, advice: str) -> Finding:
     return Finding(name, None, None, None, "", "not measurable", advice)
 
@@ -234,7 +238,7 @@ def _findings(ranked: tuple[Ranked, Ranked], results: Mapping[str, Any], prepare
     if "gap" not in results:
         found.append(_unmeasured("gap/separation", "It takes two images, and a text with an image of its own."))
     if "languages" in results:
-        found.append(results["languages"].finding("language", float(ranked[0].scores.chance[0])))
+        found.append(results["languages"].finding("language", _chance(ranked[0].scores, "hit@1")))
     for name, result in results.items():
         if name.startswith("hubness") or name in (
             "gap", "duplicates", "repeated captions", "coverage", "repairs", "instrument",

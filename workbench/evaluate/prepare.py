@@ -36,6 +36,7 @@ class Prepared:
     image_digests, text_digests : per item, of the content, or of the vector where only vectors are known.
     image_inputs, text_inputs : per item, of what entered the model; empty strings where only vectors are known.
     encoder : the encoder object, None for ready-made vectors. about : its description, plain JSON.
+    invariance : the batch probe of the worse of the two sides, None for ready-made vectors.
     norms : (shortest, longest) vector before scaling, per modality, for ready-made vectors.
     """
 
@@ -153,7 +154,10 @@ def _encoded(collection: Collection, model: Any, images: Encoded, texts: Encoded
         text_inputs=texts.input_digests,
         encoder=model,
         about={"source": model.name, **about},
-        invariance=batch_invariance(model, collection.images, batch_size=batch_size),
+        invariance=max(
+            (batch_invariance(model, side, batch_size=batch_size) for side in (collection.images, collection.texts)),
+            key=lambda probed: probed.max_cosine_error,
+        ),
         norms={},
         n_cached=images.n_cached + texts.n_cached,
         n_encoded=images.n_encoded + texts.n_encoded,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.metrics import Metric, MetricValues, aggregate, definition, parse_metric, per_query
+from workbench.metrics import METRICS, Metric, MetricValues, aggregate, definition, parse_metric, per_query
 from workbench.statistics import cluster_bootstrap
 from workbench.types import Finding, Ranks
 
@@ -68,7 +68,8 @@ class Scores:
 
     def findings(self) -> list[Finding]:
         """The headline metric held against chance."""
-        return [_headline(self)] if len(self.metrics) else []
+        where = next((i for i, name in enumerate(self.metrics) if higher_is_better(name)), None)
+        return [] if where is None else [_headline(self, where)]
 
     def _repr_html_(self) -> str:
         return str(self.table().round(4).to_html())
@@ -220,9 +221,14 @@ def _constant_scorer(ranks: Ranks) -> Ranks:
     )  # fmt: skip
 
 
-def _headline(scores: Scores) -> Finding:
+def higher_is_better(metric: str) -> bool:
+    """False for ranks, where first is best."""
+    return not METRICS[parse_metric(metric).name].lower_is_better
+
+
+def _headline(scores: Scores, i: int) -> Finding:
     name, value, low, high, chance = (
-        scores.metrics[0], *(float(getattr(scores, part)[0]) for part in ("value", "low", "high", "chance")),
+        scores.metrics[i], *(float(getattr(scores, part)[i]) for part in ("value", "low", "high", "chance")),
     )  # fmt: skip
     label, source = f"{scores.direction}/{name}", "the exact value of a scorer that ties everything (chance)"
     if not np.isfinite(value):

@@ -90,8 +90,11 @@ def report(
         size = draw(name, folder.path, progress=progress is not False, say=say)
     except ReportFailed as error:
         unfinished = str(folder.path)
-        kept = folder.fail("drawing", str(error))
+        kept = folder.fail("drawing", str(error).replace(unfinished, "this folder"))
         raise ReportFailed(str(error).replace(unfinished, str(kept)), kept) from error
+    except KeyboardInterrupt:
+        folder.fail("drawing", "interrupted")
+        raise
     return _finished(size, folder.finish())
 
 
@@ -110,7 +113,7 @@ def draw(name: str, path: Path, *, progress: bool = True, say: Callable[[str], N
         # The folder itself is the working directory, so that neither its place nor its unfinished name is written.
         shown = {**run.manifest["parameters"], "run": "."}
         execute(notebooks()[name], path / "report.ipynb", shown, cwd=path, progress=progress)
-    except NotebookFailed as error:
+        title = f"Audit: {run.manifest['card']['name']}"
+        return html.export(path / "report.ipynb", path / "report.html", title=title)
+    except (NotebookFailed, html.ExportError) as error:
         raise ReportFailed(str(error), path) from error
-    title = f"Audit: {run.manifest['card']['name']}"
-    return html.export(path / "report.ipynb", path / "report.html", title=title)

@@ -36,10 +36,9 @@ class AuditReport:
         return self.summary()._repr_html_()
 
     def summary(self) -> Display:
-        """What ran, on what, with what: the compact table at the top."""
+        """What ran, on what, with what; time and machine stay in the manifest, so equal runs have equal reports."""
         manifest = self.run.manifest
-        versions, vectors, hardware = (manifest[name] for name in ("versions", "vectors", "hardware"))
-        shown = ("python", "numpy", "torch", "open_clip_torch")
+        versions, shown = manifest["versions"], ("python", "numpy", "torch", "open_clip_torch")
         headline = {
             name: f"{_percent(entry['value'])} % ({_between(entry['low'], entry['high'], _percent)})"
             for name, entry in self.run.metrics.items()
@@ -52,9 +51,6 @@ class AuditReport:
             "workbench": f"{manifest['workbench']} ({manifest['git_revision'][:12]})",
             "versions": ", ".join(f"{name} {versions[name]}" for name in shown),
             "seed": manifest["parameters"]["seed"],
-            "machine": f"{hardware['system']}, {hardware['cores']} cores",
-            "vectors": f"{vectors['from cache']:,} from the cache, {vectors['encoded now']:,} encoded",
-            "cost": f"{sum(manifest['seconds'].values()):.0f} s, {manifest['peak_memory_bytes'] / 2**20:,.0f} MB peak",
         }
         return html.table({"what": list(rows), "value": [str(value) for value in rows.values()]}, caption="This run")
 
