@@ -271,6 +271,45 @@ class Ranks:
 
 
 @dataclass(frozen=True, eq=False)
+class RankedLists:
+    """What a system returned, of any length per query: all that is known of a search service.
+
+    Compressed rows: query q returned ``items[indptr[q]:indptr[q + 1]]`` with ``scores``, best first, no item twice.
+    The scores decide (higher is closer); equal scores are ties.
+    """
+
+    indptr: IntArray
+    items: IntArray
+    scores: FloatArray
+    n_gallery: int
+
+    def __post_init__(self) -> None:
+        if len(self.items) != len(self.scores) or self.indptr[-1] != len(self.items):
+            raise ValueError(
+                f"indptr ends at {self.indptr[-1]} for {len(self.items)} items and {len(self.scores)} scores"
+            )
+        if len(self.items) and not (0 <= self.items.min() and self.items.max() < self.n_gallery):
+            raise ValueError(f"items {self.items.min()}..{self.items.max()} lie outside 0..{self.n_gallery - 1}")
+        object.__setattr__(self, "indptr", _frozen(self.indptr, np.int64))
+        object.__setattr__(self, "items", _frozen(self.items, np.int64))
+        object.__setattr__(self, "scores", _frozen(self.scores, np.float64))
+
+    @property
+    def n_queries(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def depths(self) -> IntArray:
+        """Items per query, (n_queries,)."""
+        return np.diff(self.indptr)
+
+    def row(self, query: int) -> tuple[IntArray, FloatArray]:
+        """(items, scores) of one query, best first."""
+        where = slice(self.indptr[query], self.indptr[query + 1])
+        return self.items[where], self.scores[where]
+
+
+@dataclass(frozen=True, eq=False)
 class Neighbours:
     """The k closest gallery items of every query, best first; equal scores in ascending order of item id.
 

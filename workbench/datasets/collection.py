@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from workbench.types import Embeddings, Relevance, check_unique
+from workbench.types import Embeddings, RankedLists, Relevance, check_unique
 
 NOT_STATED = "not stated"
+READ_AS_TEXT = ("text", "query", "document")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Card:
     """What is known about a data set; an empty field prints as *not stated*.
 
     expected : counts the source promises, such as ``{"images": 1000, "texts": 5000}``; a mismatch is reported.
+    share : the most that a report on these data may show: "full", "no-images" or "no-content".
     """
 
     name: str
@@ -28,6 +30,7 @@ class Card:
     licence: str = ""
     citation: str = ""
     captions_per_image: str = ""
+    share: str = "full"
     expected: Mapping[str, int] = field(default_factory=dict)
     content_hash: str = ""
     notes: str = ""
@@ -38,17 +41,38 @@ class Card:
         pairs = [
             ("name", self.name), ("title", self.title), ("source", self.source), ("licence", self.licence),
             ("citation", self.citation), ("captions per image", self.captions_per_image),
-            ("expected counts", expected), ("content hash", self.content_hash), ("notes", self.notes),
+            ("expected counts", expected), ("may be shared", self.share),
+            ("content hash", self.content_hash), ("notes", self.notes),
         ]  # fmt: skip
         return [(name, value or NOT_STATED) for name, value in pairs]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside an uncompressed tar archive: read where it lies, so nothing is ever unpacked."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Its bytes; a shortened archive is an OSError."""
+        with self.archive.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if len(data) != self.size:
+            raise OSError(f"{self.archive.name} ends inside its member {self.name}")
+        return data
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
     """One modality of a collection.
 
-    ids : unique strings. content : one entry per item: for images a ``Path`` or a uint8 array (height, width, 3); for
-    texts a string; empty when only vectors are known. columns : metadata, name -> one value per item.
+    ids : unique strings. content : one entry per item: for images a ``Path``, a ``Member`` of an archive or a uint8
+    array (height, width, 3); for texts a string; empty when only vectors or only ids are known.
+    columns : metadata, name -> one value per item.
     """
 
     modality: str
@@ -66,6 +90,13 @@ class Side:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def kind(self) -> str:
+        """How an encoder reads the content: "text" (also of queries and documents), "image", "" where there is none."""
+        if not len(self.content):
+            return ""
+        return "text" if self.modality in READ_AS_TEXT else "image"
 
 
 @dataclass(frozen=True)
@@ -85,6 +116,10 @@ class Collection:
     text_image : (n_texts,) the image each text was written for, -1 for a text without one. It defines the clusters of
         the bootstrap: captions of one image are one cluster.
     embeddings : modality -> Embeddings when the data set brings its own vectors.
+    lists : what a system returned for each text, when nothing else is known of it.
+    one_way : only the first side's items are ever returned (queries and documents, or lists): the other direction
+        would be a question that nobody asks.
+    notes : sentences on what the source does not hold together, such as judged items that no list can return.
     """
 
     card: Card
@@ -94,6 +129,9 @@ class Collection:
     text_image: np.ndarray
     embeddings: Mapping[str, Embeddings] = field(default_factory=dict)
     bad: tuple[BadItem, ...] = ()
+    lists: RankedLists | None = None
+    one_way: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.texts), len(self.images))
@@ -104,14 +142,17 @@ class Collection:
             raise ValueError(f"text_image must be ({len(self.texts)},); got {self.text_image.shape}")
 
 
-def content_digest(content: Path | np.ndarray | str) -> str:
+def content_digest(content: Path | Member | np.ndarray | str) -> str:
     """SHA-256 of an item: of the file's bytes, of an array's shape and pixels, or of a text's UTF-8 bytes.
 
     >>> content_digest("a cat")[:12]
     '51e467415607'
     """
     if isinstance(content, Path):
-        return hashlib.sha256(content.read_bytes()).hexdigest()
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if isinstance(content, Member):
+        return hashlib.sha256(content.read()).hexdigest()
     if isinstance(content, str):
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
     pixels = np.ascontiguousarray(content)
@@ -143,9 +184,11 @@ def take_images(collection: Collection, keep: np.ndarray) -> Collection:
             (pair, keep if pair[0] == collection.images.modality else texts) for pair in collection.embeddings.items()
         )
     }
-    return Collection(
-        collection.card, _take(collection.images, keep), _take(collection.texts, texts), relevance, own[texts],
-        embeddings, collection.bad,
+    if collection.lists is not None:
+        raise ValueError("n_images cannot shorten ranked lists; cut the lists themselves, or leave it at 0")
+    return replace(
+        collection, images=_take(collection.images, keep), texts=_take(collection.texts, texts), relevance=relevance,
+        text_image=own[texts], embeddings=embeddings,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workbench.datasets.collection import BadItem, Side, content_digest
+from workbench.datasets.collection import BadItem, Member, Side, content_digest
+from workbench.datasets.pictures import open_picture
 from workbench.encoders import Encoder, EncoderError, TwoStageEncoder
 from workbench.encoders.store import SCHEMA, Store
 from workbench.types import Embeddings, unit_vectors
@@ -92,7 +92,7 @@ def encode(
     digests = _digests(side, bad, on_bad)
     first = {digest: row for row, digest in reversed(list(enumerate(digests))) if digest}
     unique = sorted(first, key=first.__getitem__)
-    shelf = _Shelf(encoder, side.modality, batch_size, store)
+    shelf = _Shelf(encoder, side.kind, batch_size, store)
     known, notes = shelf.read(unique)
     n_cached = len(known)
     pending = [first[digest] for digest in unique if digest not in known]
@@ -115,13 +115,13 @@ def batch_invariance(
     rows = list(range(min(n, len(side), batch_size)))
     if not rows:
         raise ValueError(f"batch_invariance needs at least one item and n >= 1; got {len(side)} items and n = {n}")
-    items = [_prepare(encoder, side.modality, _open(side.content[row], side.modality)) for row in rows]
+    items = [_prepare(encoder, side.kind, _opened(side.content[row])) for row in rows]
     shift = batch_size - len(items)
 
     def run(order: Sequence[int], padding_first: bool = False) -> np.ndarray:
         batch = [items[row] for row in order]
         batch = [batch[0]] * shift + batch if padding_first else batch
-        return _forward(encoder, side.modality, batch, batch_size)[-len(order) :].astype(np.float64)
+        return _forward(encoder, side.kind, batch, batch_size)[-len(order) :].astype(np.float64)
 
     base = run(rows)
     tried = {"reversed": run(rows[::-1])[::-1], "at the end of the batch": run(rows, padding_first=True)}
@@ -198,7 +198,7 @@ def _digests(side: Side, bad: dict[int, str], on_bad: str) -> list[str]:
     for row, content in enumerate(side.content):
         digest = ""
         try:
-            _check_content(content, side.modality)
+            _check_content(content, side.kind)
             digest = content_digest(content)
         except (OSError, TypeError) as error:
             record(row, error)
@@ -210,7 +210,7 @@ def _check_content(content: Any, modality: str) -> None:
     if modality == "text":
         fits = isinstance(content, str)
     else:
-        fits = isinstance(content, Path) or (
+        fits = isinstance(content, Path | Member) or (
             isinstance(content, np.ndarray)
             and content.dtype == np.uint8
             and content.ndim == 3
@@ -222,19 +222,9 @@ def _check_content(content: Any, modality: str) -> None:
         raise TypeError(f"expected {expected}; got {type(content).__name__}{shape}")
 
 
-def _open(content: Any, modality: str) -> Any:
-    """A text as it is; an image as an upright RGB ``PIL.Image``, fully decoded. A decompression bomb is an error."""
-    if modality == "text":
-        return content
-    from PIL import Image, ImageOps
-
-    if isinstance(content, np.ndarray):
-        return Image.fromarray(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(content) as image:
-            image.load()
-            return ImageOps.exif_transpose(image).convert("RGB")
+def _opened(content: Any) -> Any:
+    """A text as it is; a picture upright, in RGB, fully decoded."""
+    return content if isinstance(content, str) else open_picture(content)
 
 
 def _encode_rows(
@@ -245,14 +235,14 @@ def _encode_rows(
         good, inputs = [], []
         for row in rows[start : start + batch_size]:
             try:
-                item = _open(side.content[row], side.modality)
+                item = _opened(side.content[row])
             except Exception as error:  # Pillow's decoders raise many kinds; each means one unreadable file
                 record(row, error)
                 continue
             good.append(row)
-            inputs.append(_prepare(encoder, side.modality, item))
+            inputs.append(_prepare(encoder, side.kind, item))
         if good:
-            vectors = _forward(encoder, side.modality, inputs, batch_size)
+            vectors = _forward(encoder, side.kind, inputs, batch_size)
             _check_finite(vectors, [side.ids[row] for row in good], encoder.name)
             yield good, [_input_digest(item) for item in inputs], vectors
 

@@ -6,11 +6,11 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from workbench.datasets import Collection
+from workbench.datasets import Collection, Member
+from workbench.datasets.pictures import open_picture
 from workbench.types import Neighbours, Ranks
 
 SHOWN = 5
@@ -116,14 +116,8 @@ def thumbnails(collection: Collection, shown: Mapping[str, Examples]) -> dict[st
     return {name: _picture(collection.images.content[position[name]]) for name in sorted(wanted)}
 
 
-def _picture(content: Path | np.ndarray) -> bytes:
-    from PIL import Image, ImageOps
-
-    if isinstance(content, np.ndarray):
-        image: Any = Image.fromarray(content)
-    else:
-        with Image.open(content) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+def _picture(content: Path | Member | np.ndarray) -> bytes:
+    image = open_picture(content)
     image.info = {}
     sink = io.BytesIO()
     if max(image.size) <= EDGE // 2:
