@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "workbench"
 LAYERS = [
-    {"types", "failures", "files", "shipped"},
+    {"types", "failures", "files", "shipped", "threads"},
     {"metrics", "statistics", "search", "normalize", "codec", "meter", "parameters"},
     {"datasets"},
     {"encoders"},

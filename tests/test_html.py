@@ -356,3 +356,18 @@ def test_texts_can_be_stored_whatever_they_hold() -> None:
         for text in (display._repr_html_(), repr(display)):
             text.encode("utf-8")
             assert not set("\x00\x07\x1b") & set(text)
+
+
+def test_control_characters_of_terminals_and_lone_surrogates_become_marks() -> None:
+    assert html.display.clean("\x9b31m \x85 \x1b[0m \ud800 é") == "\ufffd31m \ufffd \ufffd[0m \ufffd é"
+    fig, ax = plots.figure("small")
+    ax.plot([0, 1], [1, 0])
+    shown = html.figure(fig, alt="down", caption="lone \udcff", table={"x": [0]})
+    data = base64.b64decode(soup(shown).img["src"].partition("base64,")[2])
+    assert Image.open(io.BytesIO(data)).info["Description"] == "lone \ufffd"
+
+
+def test_jupyter_is_told_to_set_no_formula_in_a_display() -> None:
+    outer = bs4.BeautifulSoup(html.table({"caption": ["$5 and $6"]}, caption="c")._repr_html_(), "html.parser").div
+    assert outer["class"] == ["mathjax_ignore", "tex2jax_ignore"]
+    assert "$5 and $6" in outer.get_text()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,10 @@ import numpy as np
 import pytest
 
 from workbench.codec import from_plain, to_plain
-from workbench.files import canonical_hash, write_atomically, write_json
+from workbench.failures import described, terminate_politely
+from workbench.files import canonical_hash, lock_folder, scrubbed, write_atomically, write_json
 from workbench.meter import Meter, tree_memory
-from workbench.runs import Run, RunFolder, read_parquet, safe_name, without_place, write_parquet, write_trec
+from workbench.runs import Run, RunFolder, read_parquet, safe_name, write_parquet, write_trec
 from workbench.types import Finding, Neighbours
 
 
@@ -107,18 +111,6 @@ def test_trec_ids_survive(tmp_path: Path) -> None:
     assert float(lines[0][4]) == 1 / 3
 
 
-@pytest.mark.parametrize(
-    ("source", "shown"),
-    [
-        ("folder:/home/ada/pets", "folder:.../pets"), ("folder:C:\\Users\\ada\\pets", "folder:.../pets"),
-        ("karpathy:/data/d.json,/data/coco", "karpathy:.../d.json,.../coco"), ("folder:~/pets/", "folder:.../pets"),
-        ("open_clip:ViT-B-32@openai", "open_clip:ViT-B-32@openai"), ("tiny-clip", "tiny-clip"),
-    ],
-)  # fmt: skip
-def test_places_stay_at_home(source: str, shown: str) -> None:
-    assert without_place(source) == shown
-
-
 @pytest.mark.parametrize("text", ["a/b:c*d?", "  .. ", "CON", "x" * 500, "データ", "trailing. "])
 def test_safe_names(text: str) -> None:
     name = safe_name(text)
@@ -167,3 +159,151 @@ def test_meter_sees_memory_of_the_tree_and_names_the_stage() -> None:
     assert meter.peak_bytes >= block.nbytes
     assert set(meter.seconds) == {"fails", "works"}
     assert tree_memory() > 0
+
+
+def test_damaged_manifest_says_so(tmp_path: Path) -> None:
+    for text, words in (("{", "is damaged"), ("[]", "no JSON object")):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match=words):
+            Run(tmp_path)
+
+
+def killed_run(out: Path, name: str) -> None:
+    """A process that opens a run folder, writes into it, and is killed."""
+    code = (
+        "import os, sys; from pathlib import Path; from workbench.runs import RunFolder\n"
+        "folder = RunFolder(Path(sys.argv[1]), sys.argv[2]); (folder.path / 'half').write_text('x')\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(out), name], check=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_abandoned_folders_go_and_living_ones_stay(tmp_path: Path) -> None:
+    living = RunFolder(tmp_path, "run")
+    killed_run(tmp_path, "run")
+    killed_run(tmp_path, "run-other")
+    assert {path.name for path in tmp_path.iterdir()} == {"run.partial", "run-2.partial", "run-other.partial"}
+    third = RunFolder(tmp_path, "run")
+    assert third.path.name == "run-2.partial"
+    assert list(third.path.iterdir()) == [], "nothing of the killed run is left"
+    assert third.finish().name == "run"
+    assert living.finish().name == "run-2"
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run-2", "run-other.partial"}
+
+
+def test_many_finish_at_once(tmp_path: Path) -> None:
+    names: list[str] = []
+
+    def work() -> None:
+        for _ in range(10):
+            folder = RunFolder(tmp_path, "run")
+            (folder.path / "file").write_text(str(id(folder)))
+            names.append(folder.finish().name)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == 40
+    assert len({path.read_text() for path in tmp_path.glob("*/file")}) <= 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_target_taken_in_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path, "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "file").write_text("of another run")
+    monkeypatch.setattr("os.path.lexists", lambda _: False)
+    assert folder.finish().name == "run-2"
+    assert (tmp_path / "run" / "file").read_text() == "of another run"
+
+
+@pytest.mark.parametrize("stop", [ValueError("x in /home/ada/y"), KeyboardInterrupt(), SystemExit(143), MemoryError()])
+def test_whatever_stops_a_run_its_folder_is_kept(tmp_path: Path, stop: BaseException) -> None:
+    meter = Meter()
+    folder = RunFolder(tmp_path, "run", meter)
+    with pytest.raises(type(stop)), folder, meter.stage("searching"):
+        raise stop
+    failure = json.loads((tmp_path / "run.failed" / "failure.json").read_text())
+    assert failure == {"schema": 1, "stage": "searching", "error": scrubbed(described(stop))}
+    assert "ada" not in failure["error"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.failed"]
+
+
+def test_failing_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    gone = RunFolder(tmp_path, "gone")
+    shutil.rmtree(gone.path)
+    assert gone.fail("writing", "x").name == "gone.partial"
+    assert list(tmp_path.iterdir()) == [], "a folder that went away is not made again"
+    full = RunFolder(tmp_path, "full")
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    assert full.fail("writing", "x").name == "full.failed"
+    assert list((tmp_path / "full.failed").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX")
+def test_a_lock_follows_its_folder(tmp_path: Path) -> None:
+    import os
+
+    (tmp_path / "a").mkdir()
+    lock = lock_folder(tmp_path / "a")
+    assert lock is not None
+    (tmp_path / "a").rename(tmp_path / "b")
+    for name in ("a", "b"):
+        with pytest.raises(BlockingIOError):
+            lock_folder(tmp_path / name)
+    os.close(lock)
+    again = lock_folder(tmp_path / "b")
+    assert again is not None
+    os.close(again)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[Errno 13] Permission denied: '/home/ada/x y/z'", "[Errno 13] Permission denied: '.../z'"),
+        ("in /home/ada/My Photos/x.png: cut", "in .../x.png: cut"),
+        ("folder:/home/ada/x.csv, bad", "folder:.../x.csv, bad"),
+        (r"C:\Users\ada\x.csv and \\server\ada\f", r".../x.csv and .../f"), ("~/photos/z ~ada/q", ".../z .../q"),
+        ("file:///home/ada/x", ".../x"), ("t2i/hit@1 and/or 1/2", "t2i/hit@1 and/or 1/2"),
+        ("see https://a.org/b/c", "see https://a.org/b/c"), ("../data/x a / b", "../data/x a / b"),
+        ("by lovelace on engine7", "by (user) on (host)"), ("lovelaces engine77", "lovelaces engine77"),
+        ("lovelace@engine7.example.org", "(user)@(host)"),
+        ("/srv/people/o'neil (home)/data/x", ".../x"),
+    ],
+)  # fmt: skip
+def test_messages_name_no_place_and_nobody(text: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "lovelace")
+    monkeypatch.setattr("socket.gethostname", lambda: "engine7.example.org")
+    monkeypatch.setattr(Path, "home", classmethod(lambda cls: Path("/srv/people/o'neil (home)")))
+    assert scrubbed(text) == shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_sigterm_becomes_an_orderly_end() -> None:
+    import os
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    cleaned = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            cleaned.append(True)
+
+    with pytest.raises(SystemExit) as stopped, terminate_politely():
+        work()
+    assert stopped.value.code == 143
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGTERM) == before

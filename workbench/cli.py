@@ -41,10 +41,15 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        from workbench.failures import EvaluationFailed, ReportFailed
+        from workbench.failures import EvaluationFailed, ReportFailed, terminate_politely
+        from workbench.threads import limited_threads
 
         try:
-            return super().invoke(ctx)
+            with terminate_politely(), limited_threads():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
         except (EvaluationFailed, ReportFailed) as error:
             click.echo(f"failed: {error}", err=True)
             ctx.exit(1)
@@ -135,9 +140,10 @@ def evaluate(assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str 
         raise click.UsageError("run= belongs to `workbench report`, which draws finished runs")
     if dry_run:
         return _dry_run(parameters)
-    folder = evaluate_into(out, parameters, progress=False if quiet else None, say=_say(quiet)).finish()
-    click.echo(f"{folder}")
-    _exit_by_verdict(folder, fail_on)
+    with evaluate_into(out, parameters, progress=False if quiet else None, say=_say(quiet)) as folder:
+        path = folder.finish()
+    click.echo(f"{path}")
+    _exit_by_verdict(path, fail_on)
 
 
 @main.command("list")

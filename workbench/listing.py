@@ -43,7 +43,9 @@ _FOR_PICTURES = ("torch", "torchvision")
 _ENCODERS = {
     "tiny-clip": "the built-in model, trained on scenes; for trying out and teaching",
     "open_clip:ARCH@TAG": "a model of the open_clip zoo; downloads its weights on first use",
-    "open_clip:ARCH@./file": "your weights for a known architecture",
+    "open_clip:ARCH@./file": "your weights for a known architecture, also a file of open_clip's trainer",
+    "sentence-transformers:NAME": "a text encoder of the hub; downloads on first use; needs the extra 'text'",
+    "sentence-transformers:./folder": "a text encoder saved by SentenceTransformer.save (safetensors)",
     "open_clip:local-dir:PATH": "a folder with open_clip_config.json and weights",
     "open_clip:hf-hub:ORG/NAME": "a model of the hub; downloads on first use",
 }

@@ -41,9 +41,14 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.peak_bytes = max(self.peak_bytes, tree_memory())
+        self.stop()
+
+    def stop(self) -> None:
+        """End the sampling of memory, with a last sample; stages can still be named and timed."""
+        if self._thread.is_alive():
+            self._stop.set()
+            self._thread.join()
+            self.peak_bytes = max(self.peak_bytes, tree_memory())
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

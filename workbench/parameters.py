@@ -35,7 +35,7 @@ _EXPECTED = {
     bool: "true or false",
     int: "a whole number such as 10",
     float: "a finite number such as 0.5",
-    list: "a list in JSON such as [1, 5, 10]",
+    list: 'a list in JSON such as [1, 5, 10] or ["a", "b"]',
 }
 
 
@@ -83,8 +83,7 @@ class Parameter:
         try:
             value = _READERS[self.type](text)
         except ValueError as error:
-            hint = f" ({error})" if self.type is list else ""
-            raise ValueError(f"{self.name} = {text!r} is not {_EXPECTED[self.type]}{hint}") from None
+            raise ValueError(f"{self.name} = {text!r} is not {_EXPECTED[self.type]}{_hint(self, error)}") from None
         return self.checked(value)
 
     def checked(self, value: Any) -> Any:
@@ -128,7 +127,7 @@ class Schema:
             if not equals:
                 problems.append(f"{assignment!r} has no '='; write it as name=value")
             elif name in given:
-                problems.append(f"{name} is given twice")
+                problems.append(f"{name} is given twice; keep one")
             elif name not in self.defaults:
                 problems.append(self._unknown(name))
             else:
@@ -314,7 +313,7 @@ def _as_type(name: str, value: Any, default: Any) -> Any:
         value = float(value)
     elif got is not expected:
         kind = "path" if isinstance(value, Path) else "numpy" if got.__module__ == "numpy" else got.__name__
-        hint = _HINTS.get(kind, "")
+        hint = "; put it in double quotes" if expected is str and kind in ("int", "float") else _HINTS.get(kind, "")
         raise ValueError(f"{name} must be {expected.__name__}; got {_short(value)} of type {got.__name__}{hint}")
     if expected is float and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number; got {value}")
@@ -355,6 +354,13 @@ def _read_list(text: str) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"this is a {type(value).__name__}")
     return value
+
+
+def _hint(parameter: Parameter, error: ValueError) -> str:
+    """For a list: what is wrong with it, or that the shell has taken its quotation marks."""
+    if parameter.type is not list or not isinstance(error, json.JSONDecodeError):
+        return f" ({error})" if parameter.type is list else ""
+    return f"; single quotes around it keep the double ones: -p '{parameter.name}=[...]'"
 
 
 def _literal_assignments(cell: str) -> list[str] | None:

@@ -284,15 +284,14 @@ class RankedLists:
     n_gallery: int
 
     def __post_init__(self) -> None:
+        for name, kind in (("indptr", np.int64), ("items", np.int64), ("scores", np.float64)):
+            object.__setattr__(self, name, _frozen(getattr(self, name), kind))
         if len(self.items) != len(self.scores) or self.indptr[-1] != len(self.items):
             raise ValueError(
                 f"indptr ends at {self.indptr[-1]} for {len(self.items)} items and {len(self.scores)} scores"
             )
         if len(self.items) and not (0 <= self.items.min() and self.items.max() < self.n_gallery):
             raise ValueError(f"items {self.items.min()}..{self.items.max()} lie outside 0..{self.n_gallery - 1}")
-        object.__setattr__(self, "indptr", _frozen(self.indptr, np.int64))
-        object.__setattr__(self, "items", _frozen(self.items, np.int64))
-        object.__setattr__(self, "scores", _frozen(self.scores, np.float64))
 
     @property
     def n_queries(self) -> int:
@@ -307,6 +306,17 @@ class RankedLists:
         """(items, scores) of one query, best first."""
         where = slice(self.indptr[query], self.indptr[query + 1])
         return self.items[where], self.scores[where]
+
+    def shortened(self, depth: int) -> RankedLists:
+        """The first ``depth`` items of every list.
+
+        >>> RankedLists([0, 3, 4], [2, 0, 1, 2], [3, 2, 1, 5], 4).shortened(2).items
+        array([2, 0, 2])
+        """
+        place = np.arange(len(self.items)) - np.repeat(self.indptr[:-1], self.depths)
+        kept = place < depth
+        indptr = np.concatenate([[0], np.cumsum(np.minimum(self.depths, depth))])
+        return RankedLists(indptr, self.items[kept], self.scores[kept], self.n_gallery)
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,6 +350,10 @@ class Neighbours:
     @property
     def n_queries(self) -> int:
         return int(self.indices.shape[0])
+
+    def row(self, query: int) -> tuple[IntArray, FloatArray]:
+        """(items, scores) of one query, best first."""
+        return self.indices[query], self.scores[query]
 
 
 def _finite(number: float | None) -> float | None:

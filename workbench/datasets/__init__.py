@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -45,15 +46,16 @@ def load(
     """
     name, _, where = source.partition(":")
     if name not in FORMATS:
-        nearest = get_close_matches(name, FORMATS, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"unknown data set {source!r}; {hint}known are: " + "; ".join(FORMATS.values()))
+        forms = ", ".join(text.split()[0] if ":" in text else form for form, text in FORMATS.items())
+        raise ValueError(
+            f"unknown data set {source!r}; {_meant(source)}known are: {forms}; see `workbench list datasets`"
+        )
     if options and name != "scenes":
         raise ValueError(f"the options {sorted(options)} belong to scenes, not to {name}")
     if not where and name != "scenes":
         raise ValueError(f"{name}: needs a path after the colon: {FORMATS[name]}")
     if split and name in WITHOUT_SPLITS:
-        raise ValueError(f"{name}: files have no splits; got split={split!r}")
+        raise ValueError(f"{name}: files have no splits; got split={split!r}; leave it empty")
     collection = _load(name, where, split, n_images, on_bad, qrels, options or {})
     if qrels and name != "run":
         from workbench.datasets.qrels import judged_by, read_qrels
@@ -62,6 +64,15 @@ def load(
     if 0 < n_images < len(collection.images):
         collection = take_images(collection, np.arange(n_images))
     return collection
+
+
+def _meant(source: str) -> str:
+    """The format that was forgotten or misspelt, as a question."""
+    endings = {".npz": "embeddings", ".safetensors": "embeddings", ".trec": "run", ".tar": "webdataset"}
+    forgotten = "folder" if os.path.isdir(source) else endings.get(Path(source).suffix, "")
+    nearest = get_close_matches(source.partition(":")[0], FORMATS, n=1)
+    meant = f"{forgotten}:{source}" if forgotten and ":" not in source else nearest[0] if nearest else ""
+    return f"did you mean {meant!r}? " if meant else ""
 
 
 def _load(

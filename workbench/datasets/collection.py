@@ -116,7 +116,8 @@ class Collection:
     text_image : (n_texts,) the image each text was written for, -1 for a text without one. It defines the clusters of
         the bootstrap: captions of one image are one cluster.
     embeddings : modality -> Embeddings when the data set brings its own vectors.
-    lists : what a system returned for each text, when nothing else is known of it.
+    lists : what a system returned for each text, when nothing else is known of it; lint : what was irregular there
+        (:class:`workbench.datasets.trec.RunLint`).
     one_way : only the first side's items are ever returned (queries and documents, or lists): the other direction
         would be a question that nobody asks.
     notes : sentences on what the source does not hold together, such as judged items that no list can return.
@@ -130,6 +131,7 @@ class Collection:
     embeddings: Mapping[str, Embeddings] = field(default_factory=dict)
     bad: tuple[BadItem, ...] = ()
     lists: RankedLists | None = None
+    lint: Any = None
     one_way: bool = False
     notes: tuple[str, ...] = ()
 
@@ -166,6 +168,8 @@ def take_images(collection: Collection, keep: np.ndarray) -> Collection:
     them. Nothing is renumbered: ids, contents and columns stay with their items.
     """
     keep = np.asarray(keep, dtype=np.int64)
+    if collection.lists is not None:
+        raise ValueError("n_images cannot shorten ranked lists; cut the lists themselves, or leave it at 0")
     if len(keep) == 0:
         raise ValueError(f"no image of {len(collection.images)} is left in {collection.card.name!r}")
     new_column = np.full(len(collection.images), -1)
@@ -184,8 +188,6 @@ def take_images(collection: Collection, keep: np.ndarray) -> Collection:
             (pair, keep if pair[0] == collection.images.modality else texts) for pair in collection.embeddings.items()
         )
     }
-    if collection.lists is not None:
-        raise ValueError("n_images cannot shorten ranked lists; cut the lists themselves, or leave it at 0")
     return replace(
         collection, images=_take(collection.images, keep), texts=_take(collection.texts, texts), relevance=relevance,
         text_image=own[texts], embeddings=embeddings,

@@ -15,7 +15,8 @@ from workbench.datasets.collection import Collection, content_digest
 class Counts:
     """Numbers of a collection. A *duplicate* is an item beyond the first of its equals: three equal images count two.
 
-    mismatches : sentences where the card promises another number than was found.
+    mismatches : sentences where the card promises another number than was found. images_are, texts_are : what the
+    items of the two sides are called, in the plural.
     """
 
     images: int
@@ -29,20 +30,23 @@ class Counts:
     captions_per_image: str
     positives_per_text: str
     mismatches: tuple[str, ...]
+    images_are: str = "images"
+    texts_are: str = "texts"
 
     def rows(self) -> list[tuple[str, str]]:
         """(what, how many) for display; what was not measurable says so."""
-        unknown = "not measurable (vectors only)"
+        unknown, images, texts = "not measurable (no contents)", self.images_are, self.texts_are
+        captions = [("captions per image", self.captions_per_image)] if images == "images" else []
         return [
-            ("images", f"{self.images:,}"),
-            ("texts", f"{self.texts:,}"),
+            (images, f"{self.images:,}"),
+            (texts, f"{self.texts:,}"),
             ("labelled pairs", f"{self.pairs:,}"),
-            ("captions per image", self.captions_per_image),
-            ("right images per text", self.positives_per_text),
-            ("images without a text (distractors)", f"{self.images_without_text:,}"),
-            ("texts without a right image", f"{self.texts_without_image:,}"),
-            ("duplicate images", unknown if self.duplicate_images is None else f"{self.duplicate_images:,}"),
-            ("duplicate texts", unknown if self.duplicate_texts is None else f"{self.duplicate_texts:,}"),
+            *captions,
+            (f"right {images} per scored text or query", self.positives_per_text),
+            (f"{images} that are right for nothing (distractors)", f"{self.images_without_text:,}"),
+            (f"{texts} without a right item", f"{self.texts_without_image:,}"),
+            (f"duplicate {images}", unknown if self.duplicate_images is None else f"{self.duplicate_images:,}"),
+            (f"duplicate {texts}", unknown if self.duplicate_texts is None else f"{self.duplicate_texts:,}"),
             ("items that could not be read", f"{self.bad:,}"),
         ]
 
@@ -50,16 +54,17 @@ class Counts:
         """One line for a terminal.
 
         >>> Counts(2, 3, 3, 0, 0, 0, 1, 0, "1 to 2", "1", ()).line()
-        '2 images, 3 texts, 3 pairs, 0 duplicate images, 1 duplicate texts, 0 images without a text, 0 unreadable'
+        '2 images, 3 texts, 3 pairs, 0 duplicate images, 1 duplicate texts, 0 images right for nothing, 0 unreadable'
         """
 
         def said(number: int | None) -> str:
             return "unknown" if number is None else f"{number:,}"
 
+        images, texts = self.images_are, self.texts_are
         return (
-            f"{self.images:,} images, {self.texts:,} texts, {self.pairs:,} pairs, "
-            f"{said(self.duplicate_images)} duplicate images, {said(self.duplicate_texts)} duplicate texts, "
-            f"{self.images_without_text:,} images without a text, {self.bad:,} unreadable"
+            f"{self.images:,} {images}, {self.texts:,} {texts}, {self.pairs:,} pairs, "
+            f"{said(self.duplicate_images)} duplicate {images}, {said(self.duplicate_texts)} duplicate {texts}, "
+            f"{self.images_without_text:,} {images} right for nothing, {self.bad:,} unreadable"
         )
 
 
@@ -78,7 +83,7 @@ def count(collection: Collection, image_digests: Sequence[str] | None = None) ->
 
     image_digests : digests of the images when they are known already; else the contents are read and hashed.
     """
-    if image_digests is None and len(collection.images.content):
+    if image_digests is None and collection.images.kind:
         image_digests = [content_digest(content) for content in collection.images.content]
     captions = [normalized_caption(text) for text in collection.texts.content]
     positives = collection.relevance.positives_per_query
@@ -100,7 +105,13 @@ def count(collection: Collection, image_digests: Sequence[str] | None = None) ->
             f"the card promises {promised:,} {what}, found {found[what]:,}"
             for what, promised in collection.card.expected.items() if what in found and promised != found[what]
         ),
+        images_are=_plural(collection.images.modality),
+        texts_are=_plural(collection.texts.modality),
     )  # fmt: skip
+
+
+def _plural(modality: str) -> str:
+    return "queries" if modality == "query" else f"{modality}s"
 
 
 def _range(counts: np.ndarray) -> str:

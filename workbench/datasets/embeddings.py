@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from workbench.datasets.arrays import read_arrays
 from workbench.datasets.cards import card_of
 from workbench.datasets.collection import Collection, Side
-from workbench.datasets.tables import READABLE, read_rows
+from workbench.datasets.tables import plain_reason, shown, strings
 from workbench.types import Embeddings, Relevance
 
+__all__ = ["checked_embeddings", "load_embeddings", "read_arrays", "zero_vectors"]
+
+PAIRS = 50_000_000
 _USED = {"image", "text", "text_image", "image_id", "text_id", "caption", "label"}
 
 
@@ -20,9 +24,10 @@ def load_embeddings(path: Path) -> Collection:
     """A collection of ready-made vectors.
 
     ``.npz`` or ``.safetensors`` with ``image (n, dim)``, ``text (m, dim)`` and ``text_image (m,)``, the row of the
-    right image, which may be absent when n == m and row i pairs with row i. Optional ``image_id (n,)``,
-    ``text_id (m,)``, ``caption (m,)`` and ``label``: with one label per image, every image that shares a non-empty
-    label with a text's own image is right for that text. Other arrays of length n or m are kept as metadata.
+    right image (-1: none). Without it, row i pairs with row i when n == m, and nothing is right for anything when the
+    numbers differ; the notes of the collection say which. Optional ``image_id (n,)``, ``text_id (m,)``,
+    ``caption (m,)`` and ``label``: with one label per image, every image that shares a non-empty label with a text's
+    own image is right for that text. Other arrays of length n or m are kept as metadata.
     Files without strings (safetensors) take them from a sibling table ``NAME.jsonl`` or ``NAME.parquet`` whose rows
     carry ``modality`` ("image" or "text") and then ``id``, ``caption``, ``label``, ... in row order.
     A folder may hold ``image.npy`` and ``text.npy`` (and ``text_image.npy``) with ``items.jsonl`` beside them.
@@ -30,17 +35,18 @@ def load_embeddings(path: Path) -> Collection:
     arrays = read_arrays(path)
     lacking = [name for name in ("image", "text") if name not in arrays]
     if lacking:
-        raise ValueError(f"{path.name} needs arrays 'image' and 'text'; it lacks {lacking} and has {sorted(arrays)}")
-    n_images, n_texts = len(arrays["image"]), len(arrays["text"])
-    text_image = _own_image(arrays, n_images, n_texts, path.name)
+        raise ValueError(
+            f"{path.name} needs arrays 'image' and 'text'; it lacks {lacking} and has {shown(sorted(arrays))}; save "
+            "both sides under these names"
+        )
+    n_images, n_texts = (_length(arrays[name], name, path.name) for name in ("image", "text"))
+    text_image, notes = _own_image(arrays, n_images, n_texts, path.name)
     image_ids = _ids(arrays, "image_id", n_images, "image")
     text_ids = _ids(arrays, "text_id", n_texts, "text")
-    captions = [str(text) for text in arrays["caption"]] if "caption" in arrays else ()
-    if captions and len(captions) != n_texts:
-        raise ValueError(f"{path.name}: {len(captions)} captions for {n_texts} text vectors")
+    captions = _strings(arrays["caption"], "caption", n_texts, "text") if "caption" in arrays else ()
     columns = _metadata(arrays, n_images, n_texts, path.name)
     embeddings = {
-        modality: Embeddings(arrays[modality], ids, modality, {"file": path.name})
+        modality: checked_embeddings(arrays[modality], ids, modality, path.name)
         for modality, ids in (("image", image_ids), ("text", text_ids))
     }
     if embeddings["image"].dim != embeddings["text"].dim:
@@ -52,93 +58,100 @@ def load_embeddings(path: Path) -> Collection:
         card_of(path if path.is_dir() else path.parent, path.stem),
         Side("image", image_ids, (), columns["image"]), Side("text", text_ids, captions, columns["text"]),
         _relevance(arrays, text_image, n_images, path.name), text_image, embeddings,
+        notes=notes + zero_vectors(embeddings),
     )  # fmt: skip
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Named arrays from .npz, .safetensors or a folder of .npy; pickled objects are refused, never loaded."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"embeddings:{path}: no such file; give an .npz, a .safetensors or a folder of .npy files"
-        )
-    try:
-        if path.is_dir():
-            arrays = {
-                file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))
-            }
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        elif path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            arrays = dict(load_file(path))
-        else:
-            raise ValueError(f"embeddings:{path.name} must end in .npz or .safetensors, or be a folder of .npy files")
-    except ValueError as error:
-        if "allow_pickle" not in str(error) and "Object arrays" not in str(error):
-            raise
-        raise ValueError(
-            f"{path.name} holds Python objects, which are refused because loading them can run code; save strings as "
-            "fixed-width text (np.array(captions, dtype=str)) and numbers as plain arrays"
-        ) from None
-    return {**arrays, **_strings_beside(path)}
-
-
-def _strings_beside(path: Path) -> dict[str, np.ndarray]:
-    """Strings of a sibling table: ``id`` becomes image_id/text_id, ``caption`` the captions, the rest metadata."""
-    stem = path / "items" if path.is_dir() else path.with_suffix("")
-    table = next((stem.with_suffix(ending) for ending in READABLE[1:] if stem.with_suffix(ending).exists()), None)
-    if table is None:
-        return {}
-    found: dict[str, np.ndarray] = {}
-    rows = read_rows(table)
-    for modality in ("image", "text"):
-        part = [row for row in rows if row.get("modality") == modality]
-        for name in dict.fromkeys(key for row in part for key in row if key != "modality"):
-            key = f"{modality}_id" if name == "id" else name if name in ("caption", "label") else f"{modality}:{name}"
-            found[key] = np.array(["" if row.get(name) is None else str(row[name]) for row in part])
-    if not found:
-        raise ValueError(f'{table.name}: every row needs a \'modality\' of "image" or "text"')
-    return found
-
-
-def _own_image(arrays: Mapping[str, np.ndarray], n_images: int, n_texts: int, name: str) -> np.ndarray:
-    if "text_image" not in arrays:
-        if n_images != n_texts:
+def checked_embeddings(vectors: np.ndarray, ids: tuple[str, ...], modality: str, where: str) -> Embeddings:
+    """Embeddings from one file, which every error names; up to three items whose vectors hold NaN are named too."""
+    if vectors.dtype.kind == "f" and vectors.ndim == 2:
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong):
             raise ValueError(
-                f"{name} has {n_images} images and {n_texts} texts but no 'text_image'; add text_image ({n_texts},), "
-                "the row of the right image of each text"
+                f"{where}: {len(wrong)} of {len(vectors)} {modality} vectors hold NaN or infinity, the first are "
+                f"{shown(ids[row] for row in wrong[:3])}; drop these items or encode them again"
             )
-        return np.arange(n_texts)
+    try:
+        return Embeddings(vectors, ids, modality, {"file": where})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def zero_vectors(embeddings: Mapping[str, Embeddings]) -> tuple[str, ...]:
+    """A sentence per modality that has vectors of length zero: cosine similarity will refuse them."""
+    notes = []
+    for modality, given in embeddings.items():
+        zero = np.flatnonzero(~given.vectors.any(axis=1))
+        if len(zero):
+            notes.append(
+                f"{len(zero)} of {len(given)} {modality} vectors have length zero, the first is "
+                f"{given.ids[zero[0]][:80]!r}: similarity=cosine is undefined for them"
+            )
+    return tuple(notes)
+
+
+def _length(vectors: np.ndarray, name: str, where: str) -> int:
+    if vectors.ndim != 2 or 0 in vectors.shape:
+        raise ValueError(
+            f"{where}: {name!r} must hold vectors of shape (n, dim) with n, dim >= 1; got {vectors.shape}; save one "
+            "row per item"
+        )
+    return len(vectors)
+
+
+def _own_image(
+    arrays: Mapping[str, np.ndarray], n_images: int, n_texts: int, name: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    if "text_image" not in arrays:
+        said = f"{name} has no text_image (the row of each text's right image): "
+        if n_images == n_texts:
+            return np.arange(n_texts), (f"{said}text i was paired with image i, because both sides have {n_texts}",)
+        return np.full(n_texts, -1), (
+            f"{said}{n_images} images and {n_texts} texts cannot be paired by row, so nothing is known to be right",
+        )
     own = np.asarray(arrays["text_image"])
     if own.shape != (n_texts,) or own.dtype.kind not in "iu":
         raise ValueError(f"{name}: text_image must be {n_texts} integers; got shape {own.shape} of {own.dtype}")
-    own = own.astype(np.int64)
     if own.min() < -1 or own.max() >= n_images:
         raise ValueError(
             f"{name}: text_image must lie in 0..{n_images - 1} (-1: no image); got {own.min()}..{own.max()}"
         )
-    return own
+    return own.astype(np.int64), ()
 
 
 def _ids(arrays: Mapping[str, np.ndarray], key: str, n: int, modality: str) -> tuple[str, ...]:
     if key not in arrays:
         width = len(str(n - 1))
         return tuple(f"{modality}-{row:0{width}d}" for row in range(n))
-    if len(arrays[key]) != n:
-        raise ValueError(f"{key} has {len(arrays[key])} entries for {n} {modality} vectors")
-    return tuple(str(value) for value in arrays[key])
+    return tuple(_strings(arrays[key], key, n, modality))
+
+
+def _strings(values: np.ndarray, key: str, n: int, modality: str) -> list[str]:
+    """One string per item; bytes are read as UTF-8."""
+    if values.shape != (n,):
+        raise ValueError(f"{key} must hold one value for each of the {n} {modality} vectors; got shape {values.shape}")
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{key} holds what is no text ({plain_reason(error)}); save it as dtype=str") from None
 
 
 def _relevance(arrays: Mapping[str, np.ndarray], own: np.ndarray, n_images: int, name: str) -> Relevance:
     texts = np.flatnonzero(own >= 0)
     pairs = np.stack([texts, own[texts]], axis=1)
     if "label" in arrays:
-        labels = np.array([str(value) for value in arrays["label"]])
-        if len(labels) != n_images:
-            raise ValueError(f"{name}: label must have one entry per image ({n_images}); got {len(labels)}")
-        members = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+        if arrays["label"].shape != (n_images,):
+            got = arrays["label"].shape
+            raise ValueError(f"{name}: label must have one entry per image ({n_images}); got shape {got}")
+        labels = np.array(_strings(arrays["label"], "label", n_images, "image"))
+        found, number = np.unique(labels, return_inverse=True)
+        sizes = np.bincount(number) * (found != "")
+        if (total := int(sizes[number[own[texts]]].sum())) > PAIRS:
+            raise ValueError(
+                f"{name}: equal labels make {total:,} right pairs, more than {PAIRS:,}; use finer labels or leave "
+                "'label' out"
+            )
+        members = {label: np.flatnonzero(number == index) for index, label in enumerate(found) if sizes[index]}
         same = [np.stack(np.broadcast_arrays(t, members[labels[own[t]]]), axis=1) for t in texts if labels[own[t]]]
         pairs = np.unique(np.concatenate([pairs, *same]), axis=0)
     return Relevance.from_pairs(pairs[:, 0], pairs[:, 1], n_queries=len(own), n_gallery=n_images)
@@ -151,11 +164,12 @@ def _metadata(arrays: Mapping[str, Any], n_images: int, n_texts: int, name: str)
         if key in _USED and key != "label":
             continue
         prefix, _, rest = key.partition(":")
-        side = prefix if rest and prefix in columns else "image" if len(values) == n_images else "text"
-        if np.ndim(values) != 1 or len(values) != (n_images if side == "image" else n_texts):
+        side = prefix if rest and prefix in columns else "image" if values.shape == (n_images,) else "text"
+        if values.shape != (n_images if side == "image" else n_texts,):
             raise ValueError(
-                f"{name}: array {key!r} of shape {np.shape(values)} fits neither {n_images} images nor {n_texts} "
+                f"{name}: array {key[:80]!r} of shape {values.shape} fits neither {n_images} images nor {n_texts} "
                 "texts; give it one value per item, or remove it"
             )
-        columns[side][rest or key] = np.asarray(values)
+        text = values.dtype.kind == "S"
+        columns[side][rest or key] = strings(_strings(values, key, len(values), side)) if text else np.asarray(values)
     return columns

@@ -6,6 +6,7 @@ a vector does not depend on how many items there are, nor on which were already 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import sys
@@ -80,7 +81,9 @@ def encode(
     store : an encoder that cannot :meth:`describe` itself is never stored, since its weights have no name.
     progress : a bar on stderr; by default only when stderr is a terminal.
     Images are opened one batch at a time, turned upright by their EXIF orientation and converted to RGB. A shard is
-    stored after every 512 items, so a killed run continues where it stopped.
+    stored after every 512 items, so a killed run continues where it stopped, with the same shards as if nothing had
+    happened. Another run that encodes with the same key is waited for. A store that cannot be written (read-only,
+    full) costs a warning, never the vectors.
     """
     _check_choice("on_bad", on_bad, ("fail", "record"))
     _check_choice("similarity", similarity, ("cosine", "dot"))
@@ -92,16 +95,25 @@ def encode(
     digests = _digests(side, bad, on_bad)
     first = {digest: row for row, digest in reversed(list(enumerate(digests))) if digest}
     unique = sorted(first, key=first.__getitem__)
-    shelf = _Shelf(encoder, side.kind, batch_size, store)
-    known, notes = shelf.read(unique)
+    shelf = _Shelf(encoder, side.kind, batch_size, store, shown=_is_shown(progress))
+    known = shelf.read(unique)
     n_cached = len(known)
-    pending = [first[digest] for digest in unique if digest not in known]
-    work = _encode_rows(encoder, side, pending, batch_size, _recorder(side, bad, on_bad))
-    for rows, inputs, vectors in _gathered(_bar(work, len(pending), side.modality, progress)):
-        names = [digests[row] for row in rows]
-        shelf.write(names, inputs, vectors)
-        known.update(zip(names, zip(vectors, inputs, strict=True), strict=True))
-    return _assemble(encoder, side, digests, known, bad, similarity, n_cached, tuple(notes))
+    if n_cached < len(unique):
+        with shelf.locked():
+            known |= shelf.read([digest for digest in unique if digest not in known])
+            n_cached = len(known)
+            chunks = [
+                [row for row in chunk if digests[row] not in known]
+                for chunk in _chunks([first[digest] for digest in unique], batch_size)
+            ]
+            record = _recorder(side, bad, on_bad)
+            with _bar(sum(map(len, chunks)), side.modality, shelf.shown) as bar:
+                for chunk in chunks:
+                    rows, inputs, vectors = _joined(bar(_encode_rows(encoder, side, chunk, batch_size, record)))
+                    names = [digests[row] for row in rows]
+                    shelf.write(names, inputs, vectors)
+                    known.update(zip(names, zip(vectors, inputs, strict=True), strict=True))
+    return _assemble(encoder, side, digests, known, bad, similarity, n_cached, shelf.notes())
 
 
 def batch_invariance(
@@ -132,8 +144,10 @@ def batch_invariance(
 class _Shelf:
     """The part of a store that belongs to one encoder, modality and batch size, or nothing at all."""
 
-    def __init__(self, encoder: Encoder, modality: str, batch_size: int, store: Store | str) -> None:
-        self.store = None
+    def __init__(self, encoder: Encoder, modality: str, batch_size: int, store: Store | str, *, shown: bool) -> None:
+        self.store, self.shown = None, shown
+        self.warnings: list[str] = []
+        self.lost: dict[str, int] = {}
         if isinstance(store, str):
             _check_choice("store", store, ("default", "off"))
         if store == "off" or not isinstance(encoder, TwoStageEncoder):
@@ -144,17 +158,48 @@ class _Shelf:
             "torch": _torch_version(),
         }  # fmt: skip
 
-    def read(self, digests: Sequence[str]) -> tuple[dict[str, tuple[np.ndarray, str]], list[str]]:
+    def read(self, digests: Sequence[str]) -> dict[str, tuple[np.ndarray, str]]:
         if self.store is None:
-            return {}, []
+            return {}
         found = self.store.lookup(self.key, digests)
-        names = [digests[row] for row in found.rows]
+        self.warnings += found.warnings
         pairs = zip(found.vectors, found.input_digests, strict=True)
-        return dict(zip(names, pairs, strict=True)), list(found.warnings)
+        return dict(zip([digests[row] for row in found.rows], pairs, strict=True))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writer at a time; where nothing can be locked, nothing can be written either, and the work goes on."""
+        with contextlib.ExitStack() as stack:
+            if self.store is not None:
+                with contextlib.suppress(OSError):
+                    stack.enter_context(self.store.locked(self.key, self._waiting))
+            yield
+
+    def _waiting(self) -> None:
+        from tqdm import tqdm
+
+        self.warnings.append("another run was encoding these items; this one waited for it")
+        if self.shown:
+            tqdm.write("another run is encoding these items; waiting", file=sys.stderr)
 
     def write(self, digests: Sequence[str], inputs: Sequence[str], vectors: np.ndarray) -> None:
-        if self.store is not None:
+        if self.store is None:
+            return
+        try:
             self.store.append(self.key, digests, inputs, vectors)
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            why = (cause.strerror or type(cause).__name__).lower()
+            self.lost[why] = self.lost.get(why, 0) + len(digests)
+
+    def notes(self) -> tuple[str, ...]:
+        """What happened to the store, without its place."""
+        kept = (
+            f"the cache cannot be written ({why}): {lost:,} vectors were not kept and will be encoded again next time; "
+            "make space or set WORKBENCH_CACHE to a folder that can be written"
+            for why, lost in self.lost.items()
+        )
+        return (*self.warnings, *kept)
 
 
 def _torch_version() -> str:
@@ -280,29 +325,37 @@ def _check_finite(vectors: np.ndarray, ids: Sequence[str], name: str) -> None:
         )
 
 
-def _gathered(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches joined until they hold at least ``SHARD_ITEMS`` items."""
-    rows: list[int] = []
-    inputs: list[str] = []
-    parts: list[np.ndarray] = []
-    for more_rows, more_inputs, vectors in batches:
-        rows, inputs, parts = rows + more_rows, inputs + more_inputs, [*parts, vectors]
-        if len(rows) >= SHARD_ITEMS:
-            yield rows, inputs, np.concatenate(parts)
-            rows, inputs, parts = [], [], []
-    if rows:
-        yield rows, inputs, np.concatenate(parts)
+def _chunks(rows: Sequence[int], batch_size: int) -> list[Sequence[int]]:
+    """Whole batches, at least ``SHARD_ITEMS`` items. They do not depend on what is stored, so a continued run writes
+    the shards of an uninterrupted one."""
+    size = -(-SHARD_ITEMS // batch_size) * batch_size
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _bar(batches: Iterable[Batch], total: int, modality: str, progress: bool | None) -> Iterator[Batch]:
-    """The same batches with a progress bar on stderr; quiet when stderr is no terminal, unless asked for."""
+def _joined(batches: Iterable[Batch]) -> Batch:
+    """The batches as one; nothing at all gives no rows."""
+    parts = list(batches)
+    rows, inputs = [row for part in parts for row in part[0]], [digest for part in parts for digest in part[1]]
+    return rows, inputs, np.concatenate([part[2] for part in parts]) if parts else np.empty((0, 0), np.float32)
+
+
+def _is_shown(progress: bool | None) -> bool:
+    return sys.stderr.isatty() if progress is None else progress
+
+
+@contextlib.contextmanager
+def _bar(total: int, modality: str, shown: bool) -> Iterator[Callable[[Iterable[Batch]], Iterator[Batch]]]:
+    """Lets batches through and counts them on a progress bar on stderr."""
     from tqdm import tqdm
 
-    shown = sys.stderr.isatty() if progress is None else progress
     with tqdm(total=total, desc=f"encode {modality}", unit="item", disable=not shown, file=sys.stderr) as bar:
-        for batch in batches:
-            bar.update(len(batch[0]))
-            yield batch
+
+        def counted(batches: Iterable[Batch]) -> Iterator[Batch]:
+            for batch in batches:
+                bar.update(len(batch[0]))
+                yield batch
+
+        yield counted
 
 
 def _assemble(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,31 @@ from workbench.types import unit_vectors
 PACKAGES = ("torch", "open_clip_torch", "torchvision", "pillow", "ftfy")
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """The installed versions that may change a vector."""
-    return {package: _version(package) for package in PACKAGES}
+    return {package: _version(package) for package in packages}
+
+
+def dtype(precision: str) -> Any:
+    """The torch dtype of "fp32", "bf16" or "fp16"."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+@contextlib.contextmanager
+def lacking(name: str, precision: str) -> Iterator[None]:
+    """Turn the error of a processor that lacks an operation in a lower precision into advice."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        if precision == "fp32" or isinstance(error, MemoryError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        other = "bf16" if precision == "fp16" else "fp16"
+        raise EncoderError(
+            f"{name} cannot compute in {precision} on this machine ({reason}); try precision=fp32 or {other}"
+        ) from error
 
 
 def _version(package: str) -> str:
@@ -61,8 +84,15 @@ def tokenizer_digest(tokenizer: Any) -> str:
     else:
         inner = getattr(tokenizer, "tokenizer", tokenizer)
         vocabulary = inner.get_vocab() if hasattr(inner, "get_vocab") else {}
-        content = [type(inner).__name__, sorted(vocabulary.items())]
+        content = [type(inner).__name__, sorted(vocabulary.items()), _fast_tokenizer(inner)]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _fast_tokenizer(tokenizer: Any) -> dict[str, Any]:
+    """Normaliser, splitting, merges and special tokens of a tokenizer of the tokenizers library."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.loads(backend.to_str()) if backend is not None else {}
+    return {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
 
 
 def probe_inputs() -> tuple[list[Any], list[str]]:

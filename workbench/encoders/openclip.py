@@ -8,23 +8,33 @@ must give); both are checked on every load.
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import hashlib
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from workbench.encoders import EncoderError, nearest, words
-from workbench.encoders.fingerprint import check_probe, differences, tokenizer_digest, versions, weights_digest
+from workbench.encoders import EncoderError, nearest, network, words
+from workbench.encoders.checkpoints import fill, likely, read
+from workbench.encoders.complaints import listening, strict
+from workbench.encoders.fingerprint import (
+    check_probe,
+    differences,
+    dtype,
+    lacking,
+    tokenizer_digest,
+    versions,
+    weights_digest,
+)
 
 CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors", "bpe_merges.txt.gz"
 MANIFEST, PROBE = "training.json", "probe.json"
-_FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".npz", ".npy")
+_FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".npy")
+_UNFILLED = {"load_weights": False, "pretrained_text": False}  # every tensor is put in by `_fill`, or it is an error
 
 
 class OpenClipEncoder:
@@ -48,6 +58,7 @@ class OpenClipEncoder:
         self.name, self.arch = name, arch
         self.manifest, self.assumptions = dict(manifest or {}), tuple(assumptions)
         self._model, self._transform, self._tokenizer = model.eval(), transform, tokenizer
+        self.precision = "fp32"
         self.context_length = int(getattr(tokenizer, "context_length", 77))
         self._description = self._describe()
 
@@ -64,8 +75,10 @@ class OpenClipEncoder:
         import torch
 
         encode = self._model.encode_image if modality == "image" else self._model.encode_text
-        with torch.inference_mode():
-            return np.asarray(encode(torch.from_numpy(np.ascontiguousarray(array))).float().cpu().numpy())
+        inputs = torch.from_numpy(np.ascontiguousarray(array))
+        with torch.inference_mode(), lacking(self.name, self.precision):
+            inputs = inputs.to(dtype(self.precision)) if inputs.is_floating_point() else inputs
+            return np.asarray(encode(inputs).float().cpu().numpy())
 
     def encode_image(self, images: Sequence[Any]) -> np.ndarray:
         """n RGB PIL images -> (n, dim) float32."""
@@ -94,6 +107,18 @@ class OpenClipEncoder:
             )
         vocabulary = frozenset(known)
         return tuple(tuple(word for word in words(text) if word not in vocabulary) for text in texts)
+
+    def lowered(self, model: Any, precision: str) -> OpenClipEncoder:
+        """The same encoder computing in ``precision``, with a model of that precision and the same weights."""
+        other = copy.copy(self)
+        model.load_state_dict(self._model.state_dict(), strict=True)
+        other._model, other.precision = model.eval(), precision
+        other._description = {**self._description, "precision": precision}
+        size = self._model.visual.preprocess_cfg["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        other.forward("image", np.zeros((1, 3, height, width), np.float32))
+        other.forward("text", self.prepare("text", [""]))
+        return other
 
     def _describe(self) -> dict[str, Any]:
         return {
@@ -140,7 +165,7 @@ def is_file_name(checkpoint: str) -> bool:
     )
 
 
-def load_local_dir(folder: Path, *, name: str) -> OpenClipEncoder:
+def load_local_dir(folder: Path, *, name: str, precision: str = "fp32") -> OpenClipEncoder:
     """A folder with ``open_clip_config.json`` and ``open_clip_model.safetensors``; no network is used.
 
     When ``training.json``, ``probe.json`` or ``bpe_merges.txt.gz`` lie there too, they are held against the model.
@@ -152,11 +177,11 @@ def load_local_dir(folder: Path, *, name: str) -> OpenClipEncoder:
     weights = _weights_file(folder)
     _check_config(config, manifest, folder)
     source = f"local-dir:{folder}"
-    with _offline(), _strict(name):
-        model, _, transform = open_clip.create_model_and_transforms(source, require_pretrained=True, weights_only=True)
+    with network.offline(), strict(name):
+        model, _, transform = open_clip.create_model_and_transforms(source, **_UNFILLED)
+        _fill(model, weights, name)
         options = {"bpe_path": str(folder / MERGES)} if (folder / MERGES).exists() else {}
         tokenizer = open_clip.get_tokenizer(source, **options)
-    _check_shapes(model, weights, name)
     _check_tokenizer(tokenizer, config, manifest, name)
     _check_weights(model, manifest, name)
     encoder = OpenClipEncoder(
@@ -169,7 +194,7 @@ def load_local_dir(folder: Path, *, name: str) -> OpenClipEncoder:
         raise EncoderError(
             f"{name}: {PROBE} is missing beside {MANIFEST}; restore it, the checkpoint cannot be verified"
         )
-    return encoder
+    return _in_precision(encoder, source, precision)
 
 
 def untrained(folder: Path) -> tuple[Any, Any]:
@@ -177,31 +202,36 @@ def untrained(folder: Path) -> tuple[Any, Any]:
     import open_clip
 
     source = f"local-dir:{folder}"
-    with _offline(), _listening():
+    with network.offline(), listening():
         model = open_clip.create_model(source, load_weights=False)
         return model, open_clip.get_tokenizer(source, bpe_path=str(folder / MERGES))
 
 
-def load_file(arch: str, path: Path) -> OpenClipEncoder:
-    """A known architecture with weights from a file. The file states neither activation nor preprocessing."""
+def load_file(arch: str, path: Path, *, precision: str = "fp32") -> OpenClipEncoder:
+    """A known architecture with weights from a file, also one that open_clip's trainer wrote.
+
+    The file states neither activation nor preprocessing, so what was assumed is listed, with how many tensors matched.
+    """
     import open_clip
 
     _check_arch(arch)
     if not path.is_file():
         raise EncoderError(f"no checkpoint file at {path}; the path after '@' is relative to the current folder")
     name = f"open_clip:{arch}@{path.name}"
-    with _strict(name):
-        model, _, transform = open_clip.create_model_and_transforms(
-            arch, pretrained=str(path), require_pretrained=True, weights_only=True
-        )
+    with strict(name), network.hub():
+        model, _, transform = open_clip.create_model_and_transforms(arch, **_UNFILLED)
+        matched = _fill(model, path, name)
         tokenizer = open_clip.get_tokenizer(arch)
-    _check_shapes(model, path, name)
     activation = "QuickGELU" if uses_quick_gelu(model) else "GELU"
-    assumed = (f"the activation is {activation} as in {arch}; the file does not state it", *_assumed_preprocessing({}))
-    return OpenClipEncoder(model, transform, tokenizer, name=name, arch=arch, assumptions=assumed)
+    assumed = (
+        f"{path.name}: {matched}", f"the activation is {activation} as in {arch}; the file does not state it",
+        *_assumed_preprocessing({}),
+    )  # fmt: skip
+    encoder = OpenClipEncoder(model, transform, tokenizer, name=name, arch=arch, assumptions=assumed)
+    return _in_precision(encoder, arch, precision)
 
 
-def load_tag(arch: str, tag: str) -> OpenClipEncoder:
+def load_tag(arch: str, tag: str, *, precision: str = "fp32") -> OpenClipEncoder:
     """A known architecture with published weights, downloaded on first use."""
     import open_clip
 
@@ -210,26 +240,91 @@ def load_tag(arch: str, tag: str) -> OpenClipEncoder:
     if not open_clip.is_pretrained_cfg(arch, tag):
         raise EncoderError(f"open_clip has no weights {tag!r} for {arch}: {nearest(tag, tags)} All: {', '.join(tags)}")
     name = f"open_clip:{arch}@{tag}"
-    with _strict(name):
-        model, _, transform = open_clip.create_model_and_transforms(
-            arch, pretrained=tag, require_pretrained=True, weights_only=True
-        )
+    published = open_clip.get_pretrained_cfg(arch, tag)
+    with strict(name), network.hub():
+        path = _downloaded(published, name)
+        model, _, transform = open_clip.create_model_and_transforms(arch, pretrained=tag, **_UNFILLED)
+        _fill(model, path, name)
         tokenizer = open_clip.get_tokenizer(arch)
-    return OpenClipEncoder(model, transform, tokenizer, name=name, arch=arch)
+    return _in_precision(OpenClipEncoder(model, transform, tokenizer, name=name, arch=arch), arch, precision)
 
 
-def load_hub(repository: str) -> OpenClipEncoder:
+def load_hub(repository: str, *, precision: str = "fp32") -> OpenClipEncoder:
     """Configuration, weights and tokenizer from a Hugging Face repository ``ORG/NAME``, downloaded on first use."""
     import open_clip
 
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise EncoderError(f"a hub source is open_clip:hf-hub:ORG/NAME; got {repository!r}")
     name, source = f"open_clip:hf-hub:{repository}", f"hf-hub:{repository}"
-    with _strict(name):
-        model, _, transform = open_clip.create_model_and_transforms(source, require_pretrained=True, weights_only=True)
+    with strict(name), network.hub():
+        path = Path(open_clip.pretrained.download_pretrained_from_hf(repository))
+        model, _, transform = open_clip.create_model_and_transforms(source, **_UNFILLED)
+        _fill(model, path, name)
         tokenizer = open_clip.get_tokenizer(source)
-        _check_shapes(model, Path(open_clip.pretrained.download_pretrained_from_hf(repository)), name)
-    return OpenClipEncoder(model, transform, tokenizer, name=name, arch=repository)
+    return _in_precision(OpenClipEncoder(model, transform, tokenizer, name=name, arch=repository), source, precision)
+
+
+def _downloaded(published: Mapping[str, Any], name: str) -> Path:
+    """The file of a tag: from the hub, or from an address that answers, unless it was downloaded before."""
+    from open_clip import factory
+
+    url = "" if published.get("hf_hub") else str(published.get("url", ""))
+    cached = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
+    if url and not cached.is_file() and not network.reachable(url):
+        raise EncoderError(
+            f"{name}: its files are not on this machine and could not be downloaded (no answer from {url}). "
+            f"{network.advice()}; this file belongs into ~/.cache/clip"
+        )
+    return Path(factory.download_pretrained(published))
+
+
+def _fill(model: Any, path: Path, name: str) -> str:
+    """Every tensor of the model from a file, through open_clip's conversions of names but none of its resizing."""
+    from open_clip import factory
+
+    if path.suffix in (".npz", ".npy"):
+        factory.load_checkpoint(model, str(path))
+        return "big_vision weights, converted by open_clip"
+    try:
+        checkpoint = read(path)
+    except EncoderError as error:
+        raise EncoderError(f"{name} cannot be loaded: {error}") from error
+    converted = _converted(model, dict(checkpoint.tensors))
+    return fill(model, replace(checkpoint, tensors=converted), name=name, hint=_likely)
+
+
+def _converted(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Names and shapes of older and of other formats as the model has them; what no vector depends on is made fit."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    state = convert_state_dict(model, state)
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    for key in ("logit_scale", "logit_bias"):
+        own = getattr(model, key, None)
+        if own is not None and key in state and state[key].numel() == own.numel():
+            state[key] = state[key].reshape(own.shape)
+        elif own is not None and key == "logit_bias" and key not in state:
+            state[key] = own.detach().clone()
+    positions = "text.transformer.embeddings.position_ids"
+    return {key: value for key, value in state.items() if key != positions or positions in model.state_dict()}
+
+
+def _likely(found: Mapping[str, tuple[int, ...]]) -> str:
+    import open_clip
+
+    return likely(found, {name: open_clip.get_model_config(name) for name in open_clip.list_models()})
+
+
+def _in_precision(encoder: OpenClipEncoder, source: str, precision: str) -> OpenClipEncoder:
+    """The encoder as it is for fp32; otherwise with a second model that open_clip builds for that precision."""
+    import open_clip
+
+    if precision == "fp32":
+        return encoder
+    with network.offline(), strict(encoder.name):
+        return encoder.lowered(open_clip.create_model(source, precision=precision, **_UNFILLED), precision)
 
 
 def missing_tag(arch: str) -> EncoderError:
@@ -247,7 +342,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EncoderError(f"{path.name} in {path.parent} cannot be read as JSON: {error}") from error
+        raise EncoderError(f"{path.name} in {path.parent} cannot be read as JSON ({error}); copy it again") from error
     if not isinstance(content, dict):
         raise EncoderError(f"{path.name} in {path.parent} must hold a JSON object; got {type(content).__name__}")
     return content
@@ -304,22 +399,6 @@ def _check_tokenizer(tokenizer: Any, config: Mapping[str, Any], manifest: Mappin
         )
 
 
-def _check_shapes(model: Any, weights: Path, name: str) -> None:
-    """open_clip interpolates position embeddings of another size without a word; here that is an error."""
-    from open_clip.factory import load_state_dict
-
-    if weights.suffix in (".npz", ".npy"):
-        return
-    stored = {key: tuple(value.shape) for key, value in load_state_dict(str(weights)).items()}
-    for key, value in model.state_dict().items():
-        got = stored.get(key, stored.get(key.removeprefix("text."), tuple(value.shape)))
-        if "positional_embedding" in key and got != tuple(value.shape):
-            raise EncoderError(
-                f"{name}: {key} is {got} in the weights but {tuple(value.shape)} by the configuration; image_size, "
-                "patch_size or context_length is not that of the training"
-            )
-
-
 def _check_arch(arch: str) -> None:
     import open_clip
 
@@ -336,71 +415,3 @@ def _arch_name(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 def _assumed_preprocessing(stated: Mapping[str, Any]) -> tuple[str, ...]:
     missing = [key for key in ("mean", "std", "interpolation", "resize_mode") if key not in stated]
     return (f"the checkpoint does not state {', '.join(missing)}: open_clip's defaults were used",) if missing else ()
-
-
-class _Complaints(logging.Filter):
-    """Keeps what open_clip logs at warning level or above, instead of showing it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        ours = "open_clip" in record.pathname and record.levelno >= logging.WARNING
-        if ours:
-            self.messages.append(record.getMessage())
-        return not ours
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[_Complaints]:
-    """Collect open_clip's log messages; the placeholder keeps its first message from installing a log handler."""
-    root, complaints, placeholder = logging.getLogger(), _Complaints(), logging.NullHandler()
-    root.addFilter(complaints)
-    root.addHandler(placeholder)
-    try:
-        yield complaints
-    finally:
-        root.removeFilter(complaints)
-        root.removeHandler(placeholder)
-
-
-@contextlib.contextmanager
-def _strict(name: str) -> Iterator[None]:
-    """Turn open_clip's warnings, logged or issued, and its errors into one :class:`EncoderError`."""
-    try:
-        with _listening() as logged, warnings.catch_warnings(record=True) as issued:
-            warnings.simplefilter("always")
-            yield
-    except EncoderError:
-        raise
-    except Exception as error:
-        raise EncoderError(f"{name} cannot be loaded: {_explained(error)}") from error
-    complaints = logged.messages + [str(entry.message) for entry in issued if "open_clip" in entry.filename]
-    if complaints:
-        raise EncoderError(f"{name} was refused, because open_clip warned: {'; '.join(complaints)}")
-
-
-def _explained(error: BaseException) -> str:
-    """The error's first lines, with what to do when the reason is the network."""
-    text = " ".join(str(error).split())[:600]
-    signs = ("download", "offline", "connect", "resolve", "internet", "hub", "timed out", "HTTP")
-    if any(sign.lower() in text.lower() for sign in signs):
-        return (
-            f"its files could not be downloaded ({text}). Check the network or unset HF_HUB_OFFLINE; or download once "
-            "elsewhere and use open_clip:local-dir:PATH or open_clip:ARCH@./file"
-        )
-    return text
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """Keep huggingface_hub from retrying the network for a model that is on the disk."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before

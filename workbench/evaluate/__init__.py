@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.evaluate.analysis import RESULT_TYPES, Analysis, analyse
+from workbench.diagnostics.coverage import TextCoverage
+from workbench.evaluate.analysis import RESULT_TYPES, Analysis, analyse, coverage
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
+from workbench.evaluate.share import check_share, private_parameters, withheld
 from workbench.evaluate.writing import run_name, write_manifest, write_run
 from workbench.failures import EvaluationFailed
 from workbench.meter import Meter
@@ -21,6 +23,7 @@ from workbench.metrics import parse_metric
 from workbench.parameters import Schema, read_schema
 from workbench.runs import Run, RunFolder
 from workbench.shipped import find
+from workbench.threads import limited_threads
 
 __all__ = [
     "RESULT_TYPES", "Analysis", "EvaluationFailed", "Prepared", "analyse", "audit_schema", "evaluate",
@@ -49,7 +52,8 @@ def evaluate(
     folder = evaluate_into(
         Path(out), chosen, encoder=None if isinstance(encoder, str) else encoder, progress=None if not quiet else False
     )
-    return Run(folder.finish())
+    with folder:
+        return Run(folder.finish())
 
 
 def evaluate_into(
@@ -67,22 +71,31 @@ def evaluate_into(
     """
     for name in parameters["metrics"]:
         parse_metric(name)
-    with Meter() as meter:
+    check_share(parameters)
+    with limited_threads(), Meter() as meter:
         with meter.stage("loading and encoding"):
-            prepared = prepare(parameters, encoder, progress=progress)
-            say(prepared.counts.line())
-            bank = prepare_bank(prepared, parameters, progress=progress)
-            say(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
-        folder = RunFolder(out, run_name(parameters, prepared))
+            prepared, bank, read = _prepared(parameters, encoder, progress, say)
+        parameters = private_parameters(parameters)
+        folder = RunFolder(out, run_name(parameters, prepared), meter)
         try:
-            analysis = analyse(prepared, parameters, bank=bank, meter=meter, say=say)
-            with meter.stage("writing"):
-                write_run(folder.path, prepared, analysis, parameters)
+            with folder:
+                analysis = analyse(prepared, parameters, bank=bank, read=read, meter=meter, say=say)
+                with meter.stage("writing"):
+                    write_run(folder.path, prepared, analysis, parameters)
+                meter.stop()
+                write_manifest(folder.path, prepared, parameters, meter)
         except Exception as error:
-            kept = folder.fail(meter.current, f"{type(error).__name__}: {error}")
-            raise EvaluationFailed(meter.current, kept, error) from error
-        except KeyboardInterrupt:
-            folder.fail(meter.current, "interrupted")
-            raise
-    write_manifest(folder.path, prepared, parameters, meter)
+            raise EvaluationFailed(meter.current, folder.path, error) from error
     return folder
+
+
+def _prepared(
+    parameters: Mapping[str, Any], encoder: Any, progress: bool | None, say: Callable[[str], None]
+) -> tuple[Prepared, Prepared | None, TextCoverage | None]:
+    """What is scored, without what must not be shown; the bank of the repairs; how the encoder read the texts."""
+    prepared = prepare(parameters, encoder, progress=progress)
+    say(prepared.counts.line())
+    bank = prepare_bank(prepared, parameters, progress=progress)
+    say(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
+    shown = withheld(prepared, parameters)
+    return shown, None if bank is None else withheld(bank, parameters), coverage(prepared, shown)

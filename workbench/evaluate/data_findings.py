@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from workbench.evaluate.prepare import Prepared
 from workbench.types import Finding
 
@@ -10,11 +12,13 @@ BATCH_LIMIT = 1e-5
 
 def data_findings(prepared: Prepared) -> list[Finding]:
     """What the reader must know about the input before any score."""
-    found = [_counts(prepared), _unreadable(prepared)]
+    found = [_counts(prepared), _relevance(prepared), _unreadable(prepared)]
     if prepared.invariance is not None:
         found.append(_batching(prepared))
     if prepared.norms:
         found.append(_norms(prepared))
+    if prepared.collection.lint is not None:
+        found.append(_repeated_results(prepared.collection.lint))
     return found
 
 
@@ -33,14 +37,42 @@ def _counts(prepared: Prepared) -> Finding:
     return Finding("data/counts", 0.0, None, 0.0, "the card", "ok", advice)
 
 
+def _relevance(prepared: Prepared) -> Finding:
+    """What is known to be right, and what had to be assumed or left out to know it."""
+    pairs, notes = prepared.counts.pairs, " ".join(prepared.collection.notes)
+    if not prepared.judged:
+        advice = f"{notes} Nothing is known to be right, so no metric is measurable: bring judgements with qrels=FILE."
+        return Finding("data/relevance", None, None, None, "the data", "not measurable", advice.strip())
+    if not notes:
+        advice = f"{pairs:,} pairs are known to be right; whatever else is right counts as wrong."
+        return Finding("data/relevance", float(pairs), None, None, "the data", "ok", advice)
+    return Finding("data/relevance", float(pairs), None, None, "the data", "look", notes)
+
+
 def _unreadable(prepared: Prepared) -> Finding:
     bad = prepared.collection.bad
     share = len(bad) / (len(bad) + len(prepared.images))
     if not bad:
         return Finding("data/unreadable", 0.0, None, 0.0, "every listed item", "ok", "Every listed item was read.")
-    named = ", ".join(f"{item.id} ({item.reason})" for item in bad[:3])
-    advice = f"{len(bad)} items were left out with their captions, so the gallery is smaller than stated: {named}."
+    named = ", ".join(f"{item.id} ({item.reason})" for item in bad[:3]) + (", ..." if len(bad) > 3 else "")
+    advice = (
+        f"{len(bad)} items were left out with their captions, so the gallery is smaller than stated: {named}. "
+        "All are listed beside the counts."
+    )
     return Finding("data/unreadable", share, None, 0.0, "every listed item", "look", advice, "%")
+
+
+def _repeated_results(lint: Any) -> Finding:
+    """The same item twice in one list: a user sees it twice, and a metric that counts both can pass 100 %."""
+    share = lint.n_repeated / max(lint.n_results, 1)
+    if not lint.n_repeated:
+        return Finding("lists/repeated results", 0.0, None, 0.0, "no list repeats an item", "ok",
+                       f"No item is twice in one of the {lint.n_lists:,} lists.", "%")  # fmt: skip
+    advice = (
+        f"{lint.n_repeated:,} of {lint.n_results:,} results in {lint.n_lists_with_repeats:,} of {lint.n_lists:,} lists "
+        "repeat an item of the same list. Each is scored at its best place; remove repeats where the lists are made."
+    )
+    return Finding("lists/repeated results", share, None, 0.0, "no list repeats an item", "look", advice, "%")
 
 
 def _batching(prepared: Prepared) -> Finding:

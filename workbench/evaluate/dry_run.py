@@ -20,7 +20,7 @@ FIXED_SECONDS = 25.0
 def dry_run(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, answer): counts, card, minutes, memory and disk that the run is expected to take."""
     collection = load_collection(parameters)
-    model = load_encoder(parameters["encoder"], collection)
+    model = load_encoder(parameters["encoder"], collection, parameters)
     counts = count(collection)
     rows = [("data", collection.card.name), ("counts", counts.line())]
     rows += [("card", f"{name}: {text}") for name, text in collection.card.rows()[1:6]]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.datasets import Collection, Member
+from workbench.datasets import Collection, Member, Side
 from workbench.datasets.pictures import open_picture
-from workbench.types import Neighbours, Ranks
+from workbench.types import Ranks, Relevance
 
 SHOWN = 5
 EDGE = 192
@@ -37,66 +37,63 @@ class Examples:
 
 
 def first_items(collection: Collection, n: int = SHOWN) -> Examples:
-    """Images at even steps through the collection, each with its first caption."""
-    images = np.unique(np.linspace(0, len(collection.images) - 1, n).astype(int))
-    cards = []
-    for image in images.tolist():
-        texts = np.flatnonzero(collection.text_image == image)
-        caption = _text(collection, int(texts[0])) if len(texts) else "(no caption)"
-        cards.append(Example(collection.images.ids[image], caption, collection.images.ids[image]))
-    return Examples("What is in it", f"{len(images)} images at even steps, each with its first caption", tuple(cards))
+    """Items at even steps through the collection, each with its first text."""
+    images, texts = collection.images, collection.texts
+    if collection.one_way:
+        rows = np.unique(np.linspace(0, len(texts) - 1, n).astype(int)).tolist()
+        cards = [Example("", _words(texts, row), f"right: {_right(collection, row)}") for row in rows]
+        rule = f"{len(rows)} {_plural(texts.modality)} at even steps, each with its best-judged {images.modality}"
+        return Examples("What is in it", rule, tuple(cards))
+    rows = np.unique(np.linspace(0, len(images) - 1, n).astype(int)).tolist()
+    cards = [Example(images.ids[row], _caption(collection, row), images.ids[row]) for row in rows]
+    return Examples("What is in it", f"{len(rows)} images at even steps, each with its first caption", tuple(cards))
 
 
-def worst_text_queries(collection: Collection, ranks: Ranks, lists: Neighbours, n: int = SHOWN) -> Examples:
-    """The texts whose best right image lands last, with that image and the one returned first instead."""
+def worst_queries(
+    queries: Side, gallery: Side, relevance: Relevance, ranks: Ranks, first: np.ndarray, n: int = SHOWN
+) -> Examples:
+    """The queries whose best right item lands last, with what was returned first instead.
+
+    first (n_queries,): the item in first place, -1 for an empty list.
+    """
     best = _best_positive(ranks)
-    rank = best["better"] + 1 + best["tied"] / 2
-    order = _worst(best, rank)[:n]
-    cards = []
+    place = best["better"] + 1 + best["tied"] / 2
+    order = _worst(best, place)[:n]
+    cards: list[Example] = []
     for query in order:
-        right, first = int(best["item"][query]), int(lists.indices[query, 0])
-        note = f"right image, rank {rank[query]:g} of {ranks.n_gallery:,}"
-        cards.append(Example(collection.images.ids[right], _text(collection, query), note, 1))
-        was_right = first in collection.relevance.row(query)[0]
-        cards.append(Example(collection.images.ids[first], "", "returned first instead", int(was_right)))
-    return Examples(
-        "Where text to image fails", f"the {len(order)} texts whose best right image has the worst rank", tuple(cards)
-    )
+        right, wrong, note = int(best["item"][query]), int(first[query]), _place(place[query], ranks)
+        known = bool(wrong in relevance.positives.row(query)[0])
+        if gallery.modality == "image":
+            cards.append(Example(gallery.ids[right], _words(queries, query), f"right image, {note}", 1))
+            if wrong >= 0:
+                cards.append(Example(gallery.ids[wrong], "", "returned first instead", int(known)))
+            continue
+        returned = _words(gallery, wrong) if wrong >= 0 else "(nothing was returned)"
+        best_own = f"its best right {gallery.modality}: {note}"
+        if queries.modality == "image":
+            cards.append(Example(queries.ids[query], returned, f"returned first for this image; {best_own}", 0))
+        else:
+            cards.append(Example("", _words(queries, query), f"{best_own}; returned first: {_cut(returned)}", 0))
+    title = f"Where {queries.modality} to {gallery.modality} fails"
+    rule = f"the {len(order)} {_plural(queries.modality)} whose best right {gallery.modality} has the worst rank"
+    return Examples(title, rule, tuple(cards))
 
 
-def worst_image_queries(collection: Collection, ranks: Ranks, lists: Neighbours, n: int = SHOWN) -> Examples:
-    """The images whose best right text lands last, with the text returned first instead."""
-    best = _best_positive(ranks)
-    rank = best["better"] + 1 + best["tied"] / 2
-    order = _worst(best, rank)[:n]
-    cards = tuple(
-        Example(
-            collection.images.ids[query], _text(collection, int(lists.indices[query, 0])),
-            f"returned first for this image; its best own text has rank {rank[query]:g} of {ranks.n_gallery:,}", 0,
-        )
-        for query in order
-    )  # fmt: skip
-    rule = f"the {len(order)} images whose best right text has the worst rank"
-    return Examples("Where image to text fails", rule, cards)
-
-
-def hub_images(collection: Collection, items: Sequence[int], counts: Sequence[int], k: int, mean: float) -> Examples:
-    """The images that turn up in most lists, with a caption of their own."""
+def hubs(
+    collection: Collection, gallery: Side, items: Sequence[int], counts: Sequence[int], k: int, mean: float
+) -> Examples:
+    """The items that turn up in most lists; images with a caption of their own."""
     cards = []
     for item, found in zip(items, counts, strict=True):
-        texts = np.flatnonzero(collection.text_image == item)
-        caption = _text(collection, int(texts[0])) if len(texts) else "(no caption)"
-        cards.append(Example(collection.images.ids[item], caption, f"in {found:,} lists of {k} (mean {mean:.1f})"))
-    return Examples("Images that crowd the lists", f"the {len(cards)} images in most top-{k} lists", tuple(cards))
-
-
-def hub_texts(collection: Collection, items: Sequence[int], counts: Sequence[int], k: int, mean: float) -> Examples:
-    """The texts that turn up in most lists."""
-    cards = tuple(
-        Example("", _text(collection, item), f"in {found:,} lists of {k} (mean {mean:.1f})")
-        for item, found in zip(items, counts, strict=True)
+        note = f"in {found:,} lists of {k} (mean {mean:.1f})"
+        if gallery.modality == "image":
+            cards.append(Example(gallery.ids[item], _caption(collection, item), note))
+        else:
+            cards.append(Example("", _words(gallery, item), note))
+    kind = _plural(gallery.modality)
+    return Examples(
+        f"{kind.capitalize()} that crowd the lists", f"the {len(cards)} {kind} in most top-{k} lists", tuple(cards)
     )
-    return Examples("Texts that crowd the lists", f"the {len(cards)} texts in most top-{k} lists", cards)
 
 
 def close_pairs(pairs: Sequence[tuple[str, str, float]], n: int = SHOWN // 2) -> Examples:
@@ -109,7 +106,7 @@ def close_pairs(pairs: Sequence[tuple[str, str, float]], n: int = SHOWN // 2) ->
 
 def thumbnails(collection: Collection, shown: Mapping[str, Examples]) -> dict[str, bytes]:
     """Image id -> PNG (small pictures, unchanged) or JPEG (longest edge 192), without any metadata of the original."""
-    if not len(collection.images.content):
+    if collection.images.kind != "image":
         return {}
     wanted = {card.image_id for examples in shown.values() for card in examples.cards if card.image_id}
     position = {name: row for row, name in enumerate(collection.images.ids)}
@@ -144,5 +141,28 @@ def _best_positive(ranks: Ranks) -> dict[str, np.ndarray]:
     return found
 
 
-def _text(collection: Collection, row: int) -> str:
-    return str(collection.texts.content[row]) if len(collection.texts.content) else collection.texts.ids[row]
+def _place(place: float, ranks: Ranks) -> str:
+    return "not in the list" if place > ranks.n_gallery else f"rank {place:g} of {ranks.n_gallery:,}"
+
+
+def _words(side: Side, row: int) -> str:
+    """The text of an item, or its id where there is no text."""
+    return str(side.content[row]) if side.kind == "text" else side.ids[row]
+
+
+def _caption(collection: Collection, image: int) -> str:
+    texts = np.flatnonzero(collection.text_image == image)
+    return _words(collection.texts, int(texts[0])) if len(texts) else "(no caption)"
+
+
+def _right(collection: Collection, text: int) -> str:
+    items, grades = collection.relevance.positives.row(text)
+    return _cut(_words(collection.images, int(items[np.argmax(grades)]))) if len(items) else "nothing known"
+
+
+def _cut(text: str, longest: int = 120) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _plural(modality: str) -> str:
+    return "queries" if modality == "query" else f"{modality}s"

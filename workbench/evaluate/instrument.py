@@ -64,11 +64,16 @@ class Instrument:
 
 
 def shuffled_truth(relevance: Relevance, *, seed: int) -> Relevance:
-    """The same relevance with its gallery items renamed at random: whatever the scores, chance is the right answer."""
-    renamed = np.random.default_rng([seed, 17]).permutation(relevance.n_gallery)
+    """As many positives for every query, drawn at random: whatever the scores, chance is the right answer.
+
+    Each query draws on its own. One renaming of all items would keep queries together that share their positives
+    (photographs of one class), and the interval of the check would be too narrow.
+    """
+    rng, truth = np.random.default_rng([seed, 17]), relevance.positives
+    drawn = [rng.choice(truth.n_gallery, size=size, replace=False) for size in np.diff(truth.indptr).tolist()]
     return Relevance.from_pairs(
-        relevance.queries, renamed[relevance.items], relevance.grades,
-        n_queries=relevance.n_queries, n_gallery=relevance.n_gallery,
+        truth.queries, np.concatenate(drawn) if drawn else truth.items, truth.grades,
+        n_queries=truth.n_queries, n_gallery=truth.n_gallery,
     )  # fmt: skip
 
 

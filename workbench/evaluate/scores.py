@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -84,23 +84,30 @@ def score(
     seed: int,
     n_resamples: int,
     level: float = 0.95,
+    short_lists: Literal["refuse", "as is"] = "refuse",
+    gallery_known: bool = True,
 ) -> tuple[Scores, dict[str, MetricValues]]:
-    """Score one direction. A metric deeper than the gallery is *not measurable*: NaN with a note, never a smaller k."""
+    """Score one direction. A metric that cannot be measured is NaN with a note: never a smaller k.
+
+    short_lists : as in :func:`workbench.metrics.per_query`. gallery_known : False when the ranks come from lists of a
+    gallery of unknown size, so that chance is not known either.
+    """
     floor, rows, values, notes = _constant_scorer(ranks), [], {}, []
     for name in metrics:
         metric = parse_metric(name)
-        if metric.k is not None and metric.k > ranks.n_gallery:
-            notes.append(f"{direction}/{metric}: not measurable, the gallery has only {ranks.n_gallery} items")
+        try:
+            found = _values(metric, ranks, short_lists)
+        except ValueError as why:
+            notes.append(f"{direction}/{metric}: not measurable, {str(why).removeprefix(f'{metric} ')}")
             rows.append([np.nan] * 6 + [0, 0])
             continue
-        found = per_query(metric, ranks)
         statistic = "median" if metric.name == "MedR" else "mean"
         interval = cluster_bootstrap(
             found.expected, clusters, statistic=statistic, level=level, n_resamples=n_resamples, seed=seed
         )
         notes += [f"{direction}/{metric}: {warning}" for warning in interval.warnings]
         brackets = [aggregate(metric, found.worst), aggregate(metric, found.best)]
-        chance = aggregate(metric, per_query(metric, floor).expected)
+        chance = aggregate(metric, per_query(metric, floor).expected) if gallery_known else np.nan
         rows.append([interval.value, interval.low, interval.high, *brackets, chance, interval.n, interval.n_clusters])
         values[str(metric)] = found
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 8)
@@ -110,10 +117,22 @@ def score(
     return Scores(direction, names, *table[:, :6].T.copy(), counts[:, 0], counts[:, 1], level, unique), values
 
 
-def hit_curve(direction: str, ranks: Ranks, clusters: np.ndarray, *, seed: int, n_resamples: int) -> Scores:
-    """hit@k at round depths up to the gallery size."""
-    depths = [k for k in CURVE_DEPTHS if k <= ranks.n_gallery]
-    return score(direction, ranks, clusters, [f"hit@{k}" for k in depths], seed=seed, n_resamples=n_resamples)[0]
+def _values(metric: Metric, ranks: Ranks, short_lists: Literal["refuse", "as is"]) -> MetricValues:
+    if metric.k is not None and metric.k > ranks.n_gallery:
+        raise ValueError(f"the gallery has only {ranks.n_gallery} items")
+    return per_query(metric, ranks, short_lists=short_lists)
+
+
+def hit_curve(
+    direction: str, ranks: Ranks, clusters: np.ndarray, *, seed: int, n_resamples: int,
+    short_lists: Literal["refuse", "as is"] = "refuse", gallery_known: bool = True,
+) -> Scores:  # fmt: skip
+    """hit@k at round depths, as far as the rankings of the scored queries reach."""
+    scored = ranks.depth[ranks.positives_per_query > 0]
+    reach = 0 if not len(scored) else int(scored.min() if short_lists == "refuse" else scored.max())
+    names = [f"hit@{k}" for k in CURVE_DEPTHS if k <= reach]
+    how: dict[str, Any] = {"seed": seed, "n_resamples": n_resamples}
+    return score(direction, ranks, clusters, names, **how, short_lists=short_lists, gallery_known=gallery_known)[0]
 
 
 def tie_exposure(direction: str, ranks: Ranks) -> Finding:
@@ -143,58 +162,6 @@ def first_positive(ranks: Ranks) -> dict[str, np.ndarray]:
     queries, starts = np.unique(ranks.queries[order], return_index=True)
     n_better[queries], n_tied[queries] = ranks.better[order][starts], ranks.tied[order][starts]
     return {"n_better": n_better, "n_tied": n_tied}
-
-
-def by_group(
-    name: str, values: np.ndarray, groups: np.ndarray, clusters: np.ndarray, *, seed: int, n_resamples: int
-) -> GroupScores:
-    """One metric for each value of a metadata column, best first; the gallery is left whole."""
-    rows = []
-    for group in np.unique(groups):
-        mine = groups == group
-        found = cluster_bootstrap(values[mine], clusters[mine], n_resamples=n_resamples, seed=seed)
-        rows.append((str(group), found.value, found.low, found.high, found.n, found.n_clusters))
-    rows.sort(key=lambda row: (-row[1], row[0]))
-    labels, value, low, high, n, n_clusters = zip(*rows, strict=True)
-    return GroupScores(name, labels, np.array(value), np.array(low), np.array(high), np.array(n), np.array(n_clusters))
-
-
-@dataclass(frozen=True, eq=False)
-class GroupScores:
-    """One metric in groups of queries; arrays have one entry per group."""
-
-    metric: str
-    groups: tuple[str, ...]
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    n: np.ndarray
-    clusters: np.ndarray
-
-    def table(self) -> pd.DataFrame:
-        import pandas as pd
-
-        columns = {name: getattr(self, name) for name in ("value", "low", "high", "n", "clusters")}
-        return pd.DataFrame(columns, index=pd.Index(self.groups, name=self.metric))
-
-    def finding(self, what: str, chance: float) -> Finding:
-        """How far the groups are apart, and which of them cannot be told from chance."""
-        spread = float(self.value.max() - self.value.min())
-        dead = [group for group, low in zip(self.groups, self.low, strict=True) if not low > chance]
-        apart = bool(self.low.max() > self.high[np.argmin(self.value)])
-        if not apart:
-            advice = f"The intervals of the {len(self.groups)} groups overlap; the data do not show a difference."
-        else:
-            advice = (
-                f"{self.metric} runs from {self.value.min():.1%} ({self.groups[int(np.argmin(self.value))]}) to "
-                f"{self.value.max():.1%} ({self.groups[int(np.argmax(self.value))]}); a mean over {what} hides this. "
-                "Report the groups separately."
-            )
-        if dead:
-            advice += f" Not told from chance: {', '.join(dead)}."
-        verdict = "ok" if not apart else "problem" if dead else "look"
-        source = "verdict by intervals: do the best and the worst group overlap, and does each exclude chance"
-        return Finding(f"{self.metric} by {what}", spread, None, None, source, verdict, advice, "points")  # type: ignore[arg-type]
 
 
 def definitions(metrics: Sequence[str]) -> Mapping[str, str]:
@@ -232,10 +199,18 @@ def _headline(scores: Scores, i: int) -> Finding:
     )  # fmt: skip
     label, source = f"{scores.direction}/{name}", "the exact value of a scorer that ties everything (chance)"
     if not np.isfinite(value):
-        return Finding(label, None, None, None, source, "not measurable", "No query has a right item in the gallery.")
+        notes = [note.partition(": ")[2] for note in scores.notes if note.startswith(f"{label}: not measurable")]
+        nothing = "No query has a right item, so nothing can be scored: bring judgements with qrels=FILE."
+        return Finding(label, None, None, None, source, "not measurable", (notes or [nothing])[0])
     if not np.isfinite(low):
         advice = "All queries belong to one image: how much the value would vary is unknown, so nothing can be claimed."
         return Finding(label, value, None, chance, source, "look", advice, "%")
+    if not np.isfinite(chance):
+        advice = (
+            "Quote the value with its interval and the protocol card below. Chance is unknown, because lists do not "
+            "say how large the gallery is; if you know, pass gallery_size=N."
+        )
+        return Finding(label, value, (low, high), None, source, "not measurable", advice, "%")
     if not low > chance:
         verdict, advice = "problem", (
             "Not told from chance. Look for a wrong pairing of rows, a wrong checkpoint or preprocessing, a language "

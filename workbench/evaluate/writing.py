@@ -25,11 +25,11 @@ from workbench.runs import (
     neighbour_columns,
     results_json,
     safe_name,
-    without_place,
     write_parquet,
     write_trec,
 )  # fmt: skip
-from workbench.types import Embeddings
+from workbench.threads import thread_count
+from workbench.types import Embeddings, RankedLists
 
 REPORTED_VERSIONS = (
     "numpy", "scipy", "scikit-learn", "torch", "torchvision", "open_clip_torch", "pillow", "matplotlib", "pandas",
@@ -40,48 +40,33 @@ SCORE_RULE = "float64 dot product of the stored float32 vectors, summed in a fix
 NOT_HASHED = ("run", "memory_mb", "keep_embeddings")
 
 
-def content_hash(prepared: Prepared) -> str:
-    """SHA-256 of ids, contents and relevance: two collections with the same hash are the same test."""
-    relevance = prepared.collection.relevance
-    return canonical_hash(
-        [
-            list(zip(prepared.images.ids, prepared.image_digests, strict=True)),
-            list(zip(prepared.texts.ids, prepared.text_digests, strict=True)),
-            relevance.queries.tolist(), relevance.items.tolist(), relevance.grades.tolist(),
-        ]
-    )  # fmt: skip
-
-
 def run_name(parameters: Mapping[str, Any], prepared: Prepared) -> str:
     """``audit__{dataset}__{encoder}__{8 hex of parameters and content}``, legal on every file system."""
-    hashed = {name: value for name, value in shareable(parameters).items() if name not in NOT_HASHED}
-    digest = canonical_hash([hashed, content_hash(prepared), dict(prepared.about)])[:8]
-    encoder = prepared.encoder.name if prepared.encoder is not None else "vectors"
+    hashed = {name: value for name, value in parameters.items() if name not in NOT_HASHED}
+    digest = canonical_hash([hashed, prepared.content_hash, dict(prepared.about)])[:8]
+    given = "vectors" if prepared.collection.lists is None else "lists"
+    encoder = prepared.encoder.name if prepared.encoder is not None else given
     return f"audit__{safe_name(prepared.collection.card.name)}__{safe_name(encoder)}__{digest}"
-
-
-def shareable(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters without absolute paths."""
-    return {
-        name: without_place(value) if name in ("dataset", "encoder") else "" if name == "run" else value
-        for name, value in parameters.items()
-    }
 
 
 def write_run(path: Path, prepared: Prepared, analysis: Analysis, parameters: Mapping[str, Any]) -> None:
     """metrics, findings, results, per-query table, ranked lists, thumbnails and layers."""
     entries = {name: entry for one in analysis.ranked for name, entry in one.scores.entries().items()}
     write_json(path / "metrics.json", {"schema": SCHEMA, **entries})
-    write_json(path / "findings.json", {"schema": SCHEMA, "findings": [one.flat() for one in analysis.findings]})
+    unreadable = [{"id": bad.id, "reason": bad.reason} for bad in prepared.collection.bad]
+    findings = [one.flat() for one in analysis.findings]
+    write_json(path / "findings.json", {"schema": SCHEMA, "findings": findings, "unreadable": unreadable})
     write_json(path / "results.json", results_json(analysis.results))
     write_parquet(path / "per_query.parquet", _per_query(analysis, prepared))
     if analysis.pictures:
         columns = {"id": list(analysis.pictures), "picture": list(analysis.pictures.values())}
         write_parquet(path / "thumbnails.parquet", columns)
     for one in analysis.ranked:
-        ids = one.direction.queries.ids, one.direction.gallery.ids
-        write_trec(path / f"run_{one.direction.name}.trec", one.lists, *ids)
-        write_parquet(path / "layers" / f"neighbours_{one.direction.name}.parquet", neighbour_columns(one.lists, *ids))
+        ids, lists = (one.direction.queries.ids, one.direction.gallery.ids), one.lists
+        if isinstance(lists, RankedLists):
+            lists = lists.shortened(parameters["depth"])
+        write_trec(path / f"run_{one.direction.name}.trec", lists, *ids)
+        write_parquet(path / "layers" / f"neighbours_{one.direction.name}.parquet", neighbour_columns(lists, *ids))
     write_parquet(path / "layers" / "items.parquet", _items(prepared))
     _write_embeddings(path / "layers", prepared, keep=parameters["keep_embeddings"])
 
@@ -94,8 +79,8 @@ def write_manifest(path: Path, prepared: Prepared, parameters: Mapping[str, Any]
             "schema": SCHEMA,
             "workbench": workbench.__version__,
             "git_revision": _git_revision(),
-            "parameters": shareable(parameters),
-            "card": dict(prepared.collection.card.rows()) | {"content hash": content_hash(prepared)},
+            "parameters": dict(parameters),
+            "card": dict(prepared.collection.card.rows()) | {"content hash": prepared.content_hash},
             "encoder": _plain(dict(prepared.about)),
             "protocol": protocol(prepared, parameters),
             "notes": list(prepared.notes),
@@ -114,19 +99,36 @@ def protocol(prepared: Prepared, parameters: Mapping[str, Any]) -> dict[str, str
     counts, card = prepared.counts, prepared.collection.card
     encoder = prepared.encoder.name if prepared.encoder is not None else "ready-made vectors"
     clusters = len(np.unique(prepared.directions()[0].clusters))
+    texts, images = counts.texts_are, counts.images_are
+    together = "each query is its own cluster" if prepared.collection.one_way else "captions of one image are one"
+    own = f"{counts.pairs:,} right pairs; right {images} per {prepared.texts.modality}: {counts.positives_per_text}"
     return {
         "data": f"{card.name}, split {parameters['split'] or 'as given'}: {counts.line()}",
-        "content hash": content_hash(prepared)[:16],
-        "relevance": f"{counts.pairs:,} right pairs; right images per text: {counts.positives_per_text}",
-        "encoder": f"{encoder}, {prepared.images.dim} dimensions, similarity {parameters['similarity']}",
-        "search": f"exact, whole gallery, no re-ranking; score of a pair: {SCORE_RULE}",
+        "content hash": prepared.content_hash[:16],
+        "relevance": own if prepared.judged else f"none stated between {texts} and {images}",
+        **_searched_how(prepared, encoder, parameters),
         "ties": TIE_RULE,
         "intervals": (
-            f"95 % percentile bootstrap over {clusters:,} clusters (captions of one image are one cluster), "
+            f"95 % percentile bootstrap over {clusters:,} clusters ({together}), "
             f"{parameters['n_resamples']:,} resamples, seed {parameters['seed']}"
         ),
         "repairs": f"{', '.join(parameters['repairs']) or 'none'}; bank: {_bank(parameters['bank'])}",
         **definitions(parameters["metrics"]),
+    }
+
+
+def _searched_how(prepared: Prepared, encoder: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    if not isinstance(prepared.images, Embeddings):
+        size = parameters["gallery_size"]
+        return {
+            "search": "done elsewhere; the scores in the lists decide, not the rank column",
+            "gallery": f"{size:,} items, as stated" if size else "of unknown size; only what was returned or judged",
+            "short lists": parameters["short_lists"],
+        }
+    text = f"; text template {parameters['text_template']!r}" if parameters["text_template"] else ""
+    return {
+        "encoder": f"{encoder}, {prepared.images.dim} dimensions, similarity {parameters['similarity']}{text}",
+        "search": f"exact, whole gallery, no re-ranking; score of a pair: {SCORE_RULE}",
     }
 
 
@@ -148,7 +150,7 @@ def _blank(table: Mapping[str, list[Any]]) -> list[None]:
 
 def _direction_rows(one: Ranked, prepared: Prepared) -> dict[str, list[Any]]:
     direction, places = one.direction, first_positive(one.ranks)
-    found = places["n_better"] >= 0
+    found = (places["n_better"] >= 0) & (places["n_better"] < one.ranks.n_gallery)
     first_rank = np.where(found, places["n_better"] + 1 + places["n_tied"] / 2, np.nan)
     collection = prepared.collection
     side = collection.texts if direction.queries.modality == collection.texts.modality else collection.images
@@ -184,10 +186,10 @@ def _items(prepared: Prepared) -> dict[str, list[str]]:
 def _write_embeddings(layers: Path, prepared: Prepared, *, keep: bool) -> None:
     from workbench.datasets import content_digest
 
-    sides = (prepared.images, prepared.texts)
+    sides = [side for side in (prepared.images, prepared.texts) if isinstance(side, Embeddings)]
     described = {side.modality: _describe(side, content_digest(side.vectors)) for side in sides}
     write_json(layers / "embeddings.json", {"schema": SCHEMA, "encoder": _plain(dict(prepared.about)), **described})
-    if keep:
+    if keep and sides:
         from safetensors.numpy import save
 
         arrays = {side.modality: np.ascontiguousarray(side.vectors) for side in sides}
@@ -223,7 +225,7 @@ def _hardware() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "threads": os.environ.get("OMP_NUM_THREADS", "library default"),
+        "threads": thread_count(),
     }
 
 

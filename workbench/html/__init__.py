@@ -1,6 +1,6 @@
 """Offline HTML: displays for notebooks, and one-file reports that load nothing from anywhere."""
 
-from workbench.html.display import Display, figure, findings, number, protocol_card, table
+from workbench.html.display import Display, figure, findings, number, protocol_card, table, together
 from workbench.html.export import ExportError, export, loaded_resources
 from workbench.html.pictures import Thumbnail, thumbnails
 
@@ -16,4 +16,5 @@ __all__ = [
     "protocol_card",
     "table",
     "thumbnails",
+    "together",
 ]

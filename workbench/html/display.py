@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).resolve().parent / "template"
 MISSING = "—"
 VERDICTS = {"problem": "✗", "look": "!", "not measurable": "?", "ok": "✓"}  # worst first, as they are sorted
-_UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _NUMBER_LIKE = re.compile(r"(?=.*\d)[\d.,:;%±×eE+\-−–…()\[\]<>≤≥~ ]+")
 
 
@@ -38,7 +38,8 @@ class Display:
         object.__setattr__(self, "text", clean(self.text))
 
     def _repr_html_(self) -> str:
-        return f"<style>{stylesheet()}</style>\n{self.body}"
+        # Jupyter would set what stands between dollar signs of a caption as a formula, with macros that may hold links.
+        return f'<style>{stylesheet()}</style>\n<div class="mathjax_ignore tex2jax_ignore">{self.body}</div>'
 
     def __repr__(self) -> str:
         return self.text
@@ -103,7 +104,7 @@ def figure(fig: Figure, *, alt: str, caption: str, table: Any) -> Display:
         raise ValueError("a figure needs alt text and a caption; say what it shows and how to read it")
     width, height = (round(edge * plots.DPI) for edge in fig.get_size_inches())
     style = f"width:{width / 16:.6g}em"  # as large beside the text on paper as on the screen
-    data = base64.b64encode(plots.png(fig, description=caption)).decode()
+    data = base64.b64encode(plots.png(fig, description=clean(caption))).decode()
     rows, note = _columns(table, longest=200)
     body = (
         f'<figure class="wb wb-figure">'
@@ -133,6 +134,11 @@ def table(rows: Any, *, caption: str, digits: int = 3, row_header: bool = True, 
     caption = caption.strip() + note
     body = f'<div class="wb wb-table">{_table(columns, caption=caption, digits=digits, row_header=row_header)}</div>'
     return Display(body, _plain_table(columns, caption=caption, digits=digits))
+
+
+def together(shown: Sequence[Display]) -> Display:
+    """Several displays as one, in their order."""
+    return Display("\n".join(one.body for one in shown), "\n\n".join(one.text for one in shown))
 
 
 def findings(items: Iterable[Finding]) -> Display:

@@ -140,7 +140,7 @@ def parse_metric(text: str) -> Metric:
     pairs = [pair.split("=") for pair in (match["params"] or "").split(",") if pair] if match else []
     if match is None or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
-            f"cannot read the metric {text!r}; expected name[(param=value,...)]@k, such as AP(norm=min)@50"
+            f"cannot read the metric {text!r}; expected name[(param=value,...)]@k, such as hit@10 or AP(norm=min)@50"
         )
     k = None if match["k"] is None else int(match["k"])
     return Metric(match["name"], tuple((param, value) for param, value in pairs), k)

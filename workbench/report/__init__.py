@@ -50,7 +50,8 @@ def start(name: str, namespace: Mapping[str, Any]) -> AuditReport:
     from workbench.evaluate import evaluate_into
 
     folder = evaluate_into(Path("runs"), parameters, say=_teller())
-    return load_report(folder.finish())
+    with folder:
+        return load_report(folder.finish())
 
 
 def _teller() -> Callable[[str], None]:
@@ -86,16 +87,13 @@ def report(
     from workbench.evaluate import evaluate_into
 
     folder = evaluate_into(out, parameters, encoder=encoder, progress=progress, say=say)
+    unfinished = str(folder.path)
     try:
-        size = draw(name, folder.path, progress=progress is not False, say=say)
+        with folder, folder.meter.stage("drawing"):
+            size = draw(name, folder.path, progress=progress is not False, say=say)
+            return _finished(size, folder.finish())
     except ReportFailed as error:
-        unfinished = str(folder.path)
-        kept = folder.fail("drawing", str(error).replace(unfinished, "this folder"))
-        raise ReportFailed(str(error).replace(unfinished, str(kept)), kept) from error
-    except KeyboardInterrupt:
-        folder.fail("drawing", "interrupted")
-        raise
-    return _finished(size, folder.finish())
+        raise ReportFailed(str(error).replace(unfinished, str(folder.path)), folder.path) from error
 
 
 def _finished(size: int, path: Path) -> Written:

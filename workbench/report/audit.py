@@ -28,6 +28,7 @@ class AuditReport:
         self.run = run
         self.results = run.results
         self.directions = tuple(name.removeprefix("scores ") for name in self.results if name.startswith("scores "))
+        self.first, self.second = (*self.directions, "")[:2]
 
     def __repr__(self) -> str:
         return repr(self.summary())
@@ -72,10 +73,18 @@ class AuditReport:
         what, how_many = zip(*self.results["counts"].rows(), strict=True)
         return html.table({"what": list(what), "found": list(how_many)}, caption="Counted, not taken from the card")
 
+    def unreadable(self) -> Display:
+        """Every item that could not be read, with its reason."""
+        bad = self.results["unreadable"]
+        if not bad:
+            return _note("Every listed item was read.")
+        rows = {"item": [item.id for item in bad], "reason": [item.reason for item in bad]}
+        return html.table(rows, caption="Left out because they could not be read")
+
     def look(self, name: str) -> Display:
-        """A grid of examples: "data", "worst t2i", "worst i2t", "hubs t2i", "hubs i2t" or "pairs"."""
+        """A grid of examples: "data", "pairs", or "worst" or "hubs" and a direction, such as "worst t2i"."""
         shown = self.results.get(f"examples {name}")
-        if shown is None:
+        if shown is None or not shown.cards:
             return _note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
         caption = f"{shown.title}: {shown.rule}."
         if not any(card.image_id for card in shown.cards):
@@ -119,7 +128,10 @@ class AuditReport:
 
     def curve(self) -> Display:
         """hit@k against k in both directions."""
-        drawn = [self.results[f"curve {direction}"] for direction in self.directions]
+        curved = [self.results.get(f"curve {direction}") for direction in self.directions]
+        drawn = [one for one in curved if one is not None and one.metrics]
+        if not drawn:
+            return _note("Not measurable: nothing is known to be right, or no list reaches a place.")
         fig, ax = plots.figure("wide")
         curves.metric_curve(drawn, ax)
         words = "; ".join(
@@ -130,7 +142,8 @@ class AuditReport:
             fig,
             alt=f"Share of queries with a right result among the first k: {words}.",
             caption=plots.caption(
-                "Higher is better; the thin grey lines are chance, and a curve near its grey line has learned nothing.",
+                "Higher is better; the thin grey lines are chance, and a curve near its grey line has learned nothing."
+                if np.isfinite(drawn[0].chance).all() else "Higher is better. Chance is not known for these lists.",
                 n=int(drawn[0].n[0]), interval=INTERVALS,
             ),
             table=_stacked(drawn),
@@ -138,9 +151,13 @@ class AuditReport:
 
     def ranks(self, direction: str) -> Display:
         """Where the first right result lands."""
+        if direction not in self.directions:
+            return _note(_ONE_WAY)
         table = self.run.per_query
         mine = np.array([name == direction for name in table["direction"]])
         places = np.asarray(table["best_place"], dtype=float)[mine]
+        if not np.isfinite(places).any():
+            return _note(f"{direction}: not measurable, no query has a right item in its list.")
         n_gallery = self._gallery(direction)
         edges = curves.rank_edges(n_gallery)
         fig, ax = plots.figure("small")
@@ -155,18 +172,63 @@ class AuditReport:
             table={"from place": list(edges[:-1]), "to place": last, "queries": counts.tolist()},
         )  # fmt: skip
 
-    def languages(self) -> Display:
-        """The headline metric per language, when the texts state one."""
-        groups = self.results.get("languages")
-        if groups is None:
-            return _note("The texts state no language, or only one.")
+    def slices(self) -> Display:
+        """Headline metrics by group, worst group first, for every column and direction."""
+        found = [result for name, result in self.results.items() if name.startswith("slices ")]
+        if not found:
+            return _note("No groups: the data state no language, and slices= names no other column.")
+        return html.together([part for one in found for part in self._sliced(one)])
+
+    def _sliced(self, found: Any) -> list[Display]:
+        if found.reason:
+            return [_note(f"{found.direction} by {found.column}: not measurable. {found.reason}")]
+        fig, ax = plots.figure("wide")
+        found.plot(ax)
+        metric, worst = f"{found.direction}/{found.metrics[0]}", found.groups[0]
+        drawn = html.figure(
+            fig,
+            alt=f"{metric} by {found.column}: lowest {found.value[0, 0]:.1%} ({worst}), mean {found.overall[0]:.1%}.",
+            caption=plots.caption(
+                "Worst group on top; the line is the mean over all queries; hollow: too small to be judged.",
+                data=f"groups: {found.rule}", n=int(found.n[:, 0].sum()), interval=INTERVALS,
+            ),
+            table=found.table().reset_index(),
+        )  # fmt: skip
+        return [drawn, *(self._slice_table(found, metric) for metric in found.metrics)]
+
+    def _slice_table(self, found: Any, metric: str) -> Display:
+        table = found.table(metric)
         rows = {
-            "language": list(groups.groups),
-            f"{groups.metric} (%)": [_percent(value) for value in groups.value],
-            "95 % interval": [_between(low, high, _percent) for low, high in zip(groups.low, groups.high, strict=True)],
-            "n": groups.n.tolist(),
+            found.column: list(table.index),
+            f"{found.direction}/{metric} (%)": [_percent(value) for value in table["value"]],
+            "95 % interval": [_between(*pair, _percent) for pair in zip(table["low"], table["high"], strict=True)],
+            "n": table["n"].astype(int).tolist(),
+            "against the rest (points)": [_points(row) for row in table.itertuples()],
+            "p (Holm)": [_p(value) for value in table["p_holm"]],
+            "": table["note"].tolist(),
         }
-        return html.table(rows, caption=f"{groups.metric} by language, the gallery left whole")
+        return html.table(rows, caption=f"{found.direction}/{metric} by {found.column}, the gallery left whole")
+
+    def exposure(self) -> Display:
+        """Which groups of items fill the lists, against their share of the gallery and of what is right."""
+        found = [result for name, result in self.results.items() if name.startswith("exposure ")]
+        if not found:
+            return _note("No groups of gallery items are declared by the data.")
+        return html.together([part for one in found for part in self._exposed(one)])
+
+    def _exposed(self, found: Any) -> list[Display]:
+        fig, ax = plots.figure("wide")
+        found.plot(ax)
+        drawn = html.figure(
+            fig,
+            alt=f"{found.direction}: share of the first {found.k} places by {found.column} of the items.",
+            caption=plots.caption(
+                "Share of the places against share of the gallery; the band is what lists drawn at random give.",
+                interval=f"{found.level:.0%} band",
+            ),
+            table=found.table().reset_index(),
+        )
+        return [drawn]
 
     def coverage(self) -> Display:
         """Shares of captions the tokenizer cut or whose words it never saw."""
@@ -180,6 +242,8 @@ class AuditReport:
 
     def hubness(self, direction: str) -> Display:
         """The k-occurrence histogram against its chance band."""
+        if direction not in self.directions:
+            return _note(_ONE_WAY)
         found = self.results.get(f"hubness {direction}")
         if found is None:
             return _note(f"{direction}: not measurable, the gallery is smaller than the list depth.")
@@ -239,10 +303,12 @@ class AuditReport:
 
     def duplicates(self) -> Display:
         """Copies, near-copies, and captions that fit several images."""
-        found, repeated = self.results["duplicates"], self.results.get("repeated captions")
+        found, repeated = self.results.get("duplicates"), self.results.get("repeated captions")
+        if found is None:
+            return _note("Not measurable: ranked lists alone do not tell which items are copies.")
         rows = {
-            "groups of identical images": len(found.groups),
-            f"pairs of different images with cosine ≥ {found.threshold:g}": found.n_near_pairs,
+            f"groups of identical {found.what}s": len(found.groups),
+            f"pairs of different {found.what}s with cosine ≥ {found.threshold:g}": found.n_near_pairs,
             "captions written for more than one image": len(repeated.captions) if repeated else "not measurable",
             "texts concerned": repeated.n_affected if repeated else "not measurable",
         }
@@ -250,13 +316,15 @@ class AuditReport:
 
     def repairs(self) -> Display:
         """Before and after, paired, per direction and method."""
+        if not self.results["repairs"].outcomes and not self.results["repairs"].skipped:
+            return _note("No repair was estimated: none was asked for, or there are no vectors to repair.")
         return html.table(self.results["repairs"].table(), caption=self.results["repairs"].caption())
 
     def repair_plot(self) -> Display:
         """Differences that the repairs make, with intervals."""
         found = self.results["repairs"]
         if not found.outcomes:
-            return _note("No repair was asked for.")
+            return _note("Nothing to draw.")
         fig, ax = plots.figure("small")
         found.plot(ax)
         return html.figure(
@@ -271,6 +339,8 @@ class AuditReport:
 
     def instrument(self) -> Display:
         """The meter on worlds with a known answer."""
+        if "instrument" not in self.results:
+            return _note("Nothing was searched here, so there is no instrument to check.")
         return html.table(self.results["instrument"].table(), caption="Readings where the answer is known")
 
     def files(self) -> Display:
@@ -287,16 +357,22 @@ class AuditReport:
 
     def _gallery(self, direction: str) -> int:
         counts = self.results["counts"]
-        return int(counts.images if direction.endswith("i") else counts.texts)
+        return int(counts.images if direction == self.first else counts.texts)
 
 
-_WHY_EMPTY = {"pairs": "no pair of different images is that close", "hubs": "hubness was not measurable"}
+_ONE_WAY = "These data are asked in one direction only."
+_WHY_EMPTY = {
+    "pairs": "no pair of different images is that close",
+    "hubs": "hubness was not measurable",
+    "worst": "no query has a right item that is not in first place",
+}
 _FILES = {
     "metrics.json": "every metric with interval, tie bracket and chance",
     "findings.json": "the verdicts above",
     "per_query.parquet": "one row per direction and query, one column per metric",
     "run_t2i.trec": "ranked lists, text to image (TREC format)",
     "run_i2t.trec": "ranked lists, image to text (TREC format)",
+    "run_q2d.trec": "ranked lists, query to document (TREC format)",
     "layers": "hashes of every item before and after preprocessing, of the vectors, and the neighbour lists",
     "results.json": "what the figures draw",
     "manifest.json": "parameters, versions, hardware, timings",
@@ -313,12 +389,22 @@ def load_report(path: str | Path) -> AuditReport:
     return AuditReport(Run(path))
 
 
+def _points(row: Any) -> str:
+    if not np.isfinite(row.difference) or not np.isfinite(row.p_holm):
+        return "—"
+    return f"{100 * row.difference:+.1f} ({100 * row.difference_low:+.1f} to {100 * row.difference_high:+.1f})"
+
+
+def _p(value: float) -> str:
+    return "—" if not np.isfinite(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
 def _formatter(name: str) -> Any:
     return _rank if name.endswith(("MedR", "MeanR")) else _percent
 
 
 def _percent(value: float | None) -> str:
-    return "—" if value is None else f"{100 * value:.2f}"
+    return "—" if value is None or not np.isfinite(value) else f"{100 * value:.2f}"
 
 
 def _rank(value: float | None) -> str:

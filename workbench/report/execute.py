@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.files import scrubbed
+
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LINE = re.compile(r"Cell In\[(\d+)\], line (\d+)")
@@ -73,7 +75,12 @@ def execute(
     except Exception as error:
         if partial.exists():
             os.replace(partial, failed)
-        raise _failure(notebook, failed, error) from error
+        failure = _failure(notebook, failed, error)
+        _without_places(failed)
+        raise failure from error
+    except BaseException:
+        partial.unlink(missing_ok=True)  # interrupted: papermill's own file names this machine's folders
+        raise
     os.replace(partial, output)
     return Executed(output, messages)
 
@@ -178,6 +185,25 @@ def _failure(notebook: Path, kept: Path, error: Exception) -> NotebookFailed:
     return NotebookFailed(
         notebook.name, cell=cell, line=line, source=lines[line - 1], error=name, message=message, kept=kept
     )
+
+
+def _without_places(path: Path) -> None:
+    """Take papermill's file names, and the folders in tracebacks, out of a notebook that failed."""
+    import nbformat
+
+    if not path.exists():
+        return
+    nb = nbformat.read(path, as_version=4)
+    nb.metadata.pop("papermill", None)
+    for cell in nb.cells:
+        cell.metadata.pop("papermill", None)
+        for output in cell.get("outputs", ()):
+            if output.output_type == "error":
+                output.evalue = scrubbed(output.evalue)
+                output.traceback = [scrubbed(_ANSI.sub("", line)) for line in output.traceback]
+            elif "text" in output:
+                output.text = scrubbed(output.text)
+    nbformat.write(nb, path)
 
 
 def _last_started(path: Path) -> tuple[int, str]:
