@@ -54,8 +54,15 @@ class Group(click.Group):
             click.echo(f"failed: {error}", err=True)
             ctx.exit(1)
         except (ValueError, TypeError, OSError) as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {_message(error)}", err=True)
             ctx.exit(2)
+
+
+def _message(error: Exception) -> str:
+    """Our own words; the system's, such as on a folder that may not be written, with what to look at."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror.lower()}; check the path, its permissions and the space on the disk"
+    return str(error)
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -170,6 +177,8 @@ def encode(assignments: Sequence[str], quiet: bool) -> None:
     from workbench.evaluate import audit_schema, prepare
 
     prepared = prepare(audit_schema().parse(assignments), progress=False if quiet else None)
+    for note in prepared.notes:
+        click.echo(f"warning: {note}", err=True)
     click.echo(prepared.counts.line())
     click.echo(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
 

@@ -54,7 +54,9 @@ def choose_split(rows: Sequence[dict[str, Any]], split: str, where: str) -> list
     counts: dict[str, int] = {}
     for row in rows:
         counts[str(row.get("split") or "")] = counts.get(str(row.get("split") or ""), 0) + 1
-    listed = ", ".join(f"{name[:80]!r} ({number} rows)" for name, number in list(counts.items())[:12])
+    listed = ", ".join(
+        f"{name[:80]!r} ({number} row{'s' * (number != 1)})" for name, number in list(counts.items())[:12]
+    )
     if split and split != "all":
         if split not in counts:
             raise ValueError(f"{where} has no split {split!r}; it has {listed}")

@@ -96,6 +96,9 @@ def parse_json(text: str | bytes, where: str, *, nan_is_null: bool = False) -> A
         return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
     except RecursionError:
         raise ValueError(f"{where} is nested too deeply to be read; flatten it") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"{where} is not JSON: {error.msg} at {place}column {error.colno}; correct it there") from None
     except ValueError as error:
         raise ValueError(f"{where} is not JSON: {plain_reason(error)}") from None
 

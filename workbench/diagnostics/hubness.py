@@ -286,15 +286,22 @@ def _draw_by_item(rng: np.random.Generator, size: int, n_queries: int, n_gallery
 
 
 def _measures(counts: IntArray, limit: int) -> FloatArray:
-    """(draws, 5) the measures in the order of MEASURES, for counts of (draws, n_gallery)."""
-    total = counts.sum(axis=1)
-    centred = counts - counts.mean(axis=1, keepdims=True)
-    spread = np.sqrt(np.mean(centred**2, axis=1))
+    """(draws, 5) the measures in the order of MEASURES, for counts of (draws, n_gallery).
+
+    Taken from how many items have each count: the counts are many, their different values few.
+    """
+    fewest, n_gallery = int(counts.min()), counts.shape[1]
+    values = np.arange(fewest, int(counts.max()) + 1)
+    items = _items_per_count(counts - fewest, len(values))
+    total = items @ values
+    centred = values - (total / n_gallery)[:, None]
+    spread = np.sqrt((items * centred**2).sum(axis=1) / n_gallery)
     with np.errstate(invalid="ignore", divide="ignore"):
-        skewness = np.mean(centred**3, axis=1) / spread**3
-    held = np.where(counts >= limit, counts, 0).sum(axis=1) / total
-    robin_hood = np.abs(centred).sum(axis=1) / (2 * total)
-    return np.column_stack([skewness, counts.max(axis=1), held, (counts == 0).mean(axis=1), robin_hood])
+        skewness = (items * centred**3).sum(axis=1) / n_gallery / spread**3
+    held = items[:, values >= limit] @ values[values >= limit] / total
+    robin_hood = (items * np.abs(centred)).sum(axis=1) / (2 * total)
+    never = items[:, values == 0].sum(axis=1) / n_gallery
+    return np.column_stack([skewness, counts.max(axis=1), held, never, robin_hood])
 
 
 def _items_per_count(counts: IntArray, longest: int) -> IntArray:

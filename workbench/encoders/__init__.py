@@ -135,7 +135,9 @@ def load(source: str, *, precision: str = "fp32", text_template: str = "") -> En
     kind, _, rest = source.strip().partition(":")
     if kind not in SOURCES:
         hint = nearest(kind, list(SOURCES))
-        raise EncoderError(f"unknown encoder {source!r}: {hint} Forms: {', '.join(FORMS)}")
+        raise EncoderError(
+            f"unknown encoder {source!r}: {hint}{'' if hint[-1] == '?' else '.'} Forms: {', '.join(FORMS)}"
+        )
     if precision not in PRECISIONS:
         raise EncoderError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     if text_template:

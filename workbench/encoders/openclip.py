@@ -380,7 +380,10 @@ def _check_config(config: Mapping[str, Any], manifest: Mapping[str, Any], folder
 def _check_weights(model: Any, manifest: Mapping[str, Any], name: str) -> None:
     expected, got = manifest.get("weights_sha256"), weights_digest(model.state_dict())
     if expected not in (None, got):
-        raise EncoderError(f"{name}: the weights hash to {got[:16]}..., but {MANIFEST} states {expected[:16]}...")
+        raise EncoderError(
+            f"{name}: the weights hash to {got[:16]}..., but {MANIFEST} states {expected[:16]}...; they were changed "
+            "or damaged, so copy the folder again"
+        )
 
 
 def _check_tokenizer(tokenizer: Any, config: Mapping[str, Any], manifest: Mapping[str, Any], name: str) -> None:

@@ -110,7 +110,8 @@ def _diagnose(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mappin
         queries, lists = first_places(one, parameters["k"])
         if lists is not None:
             name, clusters = one.direction.name, one.direction.clusters[queries]
-            results[f"hubness {name}"] = hubness(lists, direction=name, clusters=clusters, seed=seed)
+            draws = 1000 if one.gallery_known else 100  # of a gallery of unknown size only the counts are shown
+            results[f"hubness {name}"] = hubness(lists, direction=name, clusters=clusters, seed=seed, n_null=draws)
     images, texts = prepared.images, prepared.texts
     if isinstance(images, Embeddings) and isinstance(texts, Embeddings):
         if len(images) >= 2 and (collection.text_image >= 0).any():

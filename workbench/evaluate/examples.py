@@ -61,7 +61,11 @@ def worst_queries(
     order = _worst(best, place)[:n]
     cards: list[Example] = []
     for query in order:
-        right, wrong, note = int(best["item"][query]), int(first[query]), _place(place[query], ranks)
+        right, wrong, note = (
+            int(best["item"][query]),
+            int(first[query]),
+            _place(place[query], int(ranks.depth[query]), ranks.n_gallery),
+        )
         known = bool(wrong in relevance.positives.row(query)[0])
         if gallery.modality == "image":
             cards.append(Example(gallery.ids[right], _words(queries, query), f"right image, {note}", 1))
@@ -141,8 +145,10 @@ def _best_positive(ranks: Ranks) -> dict[str, np.ndarray]:
     return found
 
 
-def _place(place: float, ranks: Ranks) -> str:
-    return "not in the list" if place > ranks.n_gallery else f"rank {place:g} of {ranks.n_gallery:,}"
+def _place(place: float, depth: int, n_gallery: int) -> str:
+    if place > n_gallery:
+        return "not in the list"
+    return f"rank {place:g} of {n_gallery:,}" if depth == n_gallery else f"place {place:g} of a list of {depth:,}"
 
 
 def _words(side: Side, row: int) -> str:

@@ -210,7 +210,7 @@ def _headline(scores: Scores, i: int) -> Finding:
             "Quote the value with its interval and the protocol card below. Chance is unknown, because lists do not "
             "say how large the gallery is; if you know, pass gallery_size=N."
         )
-        return Finding(label, value, (low, high), None, source, "not measurable", advice, "%")
+        return Finding(label, value, (low, high), None, "chance, which is unknown here", "not measurable", advice, "%")
     if not low > chance:
         verdict, advice = "problem", (
             "Not told from chance. Look for a wrong pairing of rows, a wrong checkpoint or preprocessing, a language "

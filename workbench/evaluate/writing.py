@@ -112,7 +112,7 @@ def protocol(prepared: Prepared, parameters: Mapping[str, Any]) -> dict[str, str
             f"95 % percentile bootstrap over {clusters:,} clusters ({together}), "
             f"{parameters['n_resamples']:,} resamples, seed {parameters['seed']}"
         ),
-        "repairs": f"{', '.join(parameters['repairs']) or 'none'}; bank: {_bank(parameters['bank'])}",
+        "repairs": _repairs(prepared, parameters),
         **definitions(parameters["metrics"]),
     }
 
@@ -130,6 +130,12 @@ def _searched_how(prepared: Prepared, encoder: str, parameters: Mapping[str, Any
         "encoder": f"{encoder}, {prepared.images.dim} dimensions, similarity {parameters['similarity']}{text}",
         "search": f"exact, whole gallery, no re-ranking; score of a pair: {SCORE_RULE}",
     }
+
+
+def _repairs(prepared: Prepared, parameters: Mapping[str, Any]) -> str:
+    if not isinstance(prepared.images, Embeddings) or not prepared.judged or not parameters["repairs"]:
+        return "none"
+    return f"{', '.join(parameters['repairs'])}; bank: {_bank(parameters['bank'])}"
 
 
 def _bank(bank: str) -> str:

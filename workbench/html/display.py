@@ -138,7 +138,9 @@ def table(rows: Any, *, caption: str, digits: int = 3, row_header: bool = True, 
 
 def together(shown: Sequence[Display]) -> Display:
     """Several displays as one, in their order."""
-    return Display("\n".join(one.body for one in shown), "\n\n".join(one.text for one in shown))
+    return Display(
+        '<div class="wb wb-gap"></div>\n'.join(one.body for one in shown), "\n\n".join(one.text for one in shown)
+    )
 
 
 def findings(items: Iterable[Finding]) -> Display:

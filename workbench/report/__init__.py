@@ -106,6 +106,8 @@ def draw(name: str, path: Path, *, progress: bool = True, say: Callable[[str], N
     from workbench.report.execute import NotebookFailed, execute
 
     run = Run(path)
+    if not isinstance(run.manifest.get("parameters"), dict) or not isinstance(run.manifest.get("card"), dict):
+        raise ValueError(f"{path.name}/manifest.json lacks 'parameters' or 'card', so it is not whole; evaluate again")
     say("drawing the report")
     try:
         # The folder itself is the working directory, so that neither its place nor its unfinished name is written.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workbench.html import Display
 
 EDGE = 128
-INTERVALS = "95 % cluster bootstrap (captions of one image are one cluster)"
+GROUP_INCHES = 0.24
 
 
 class AuditReport:
@@ -29,6 +29,10 @@ class AuditReport:
         self.results = run.results
         self.directions = tuple(name.removeprefix("scores ") for name in self.results if name.startswith("scores "))
         self.first, self.second = (*self.directions, "")[:2]
+        protocol = run.manifest["protocol"]
+        self.listed = "gallery" in protocol
+        clustered = "captions of one image are one cluster" if "captions" in protocol["intervals"] else "by query"
+        self.intervals = f"95 % cluster bootstrap ({clustered})"
 
     def __repr__(self) -> str:
         return repr(self.summary())
@@ -83,12 +87,15 @@ class AuditReport:
 
     def look(self, name: str) -> Display:
         """A grid of examples: "data", "pairs", or "worst" or "hubs" and a direction, such as "worst t2i"."""
+        if name.endswith(" "):
+            return _note(_ONE_WAY)
         shown = self.results.get(f"examples {name}")
         if shown is None or not shown.cards:
             return _note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
         caption = f"{shown.title}: {shown.rule}."
         if not any(card.image_id for card in shown.cards):
-            texts = {"text": [card.text for card in shown.cards], "found": [card.note for card in shown.cards]}
+            kind = "query" if shown.cards and self.results["counts"].texts_are == "queries" else "text"
+            texts = {kind: [card.text for card in shown.cards], "found": [card.note for card in shown.cards]}
             return html.table(texts, caption=caption)
         cards = [
             html.Thumbnail(
@@ -144,7 +151,7 @@ class AuditReport:
             caption=plots.caption(
                 "Higher is better; the thin grey lines are chance, and a curve near its grey line has learned nothing."
                 if np.isfinite(drawn[0].chance).all() else "Higher is better. Chance is not known for these lists.",
-                n=int(drawn[0].n[0]), interval=INTERVALS,
+                n=int(drawn[0].n[0]), interval=self.intervals,
             ),
             table=_stacked(drawn),
         )  # fmt: skip
@@ -158,7 +165,7 @@ class AuditReport:
         places = np.asarray(table["best_place"], dtype=float)[mine]
         if not np.isfinite(places).any():
             return _note(f"{direction}: not measurable, no query has a right item in its list.")
-        n_gallery = self._gallery(direction)
+        n_gallery = int(np.nanmax(places)) if self.listed else self._gallery(direction)
         edges = curves.rank_edges(n_gallery)
         fig, ax = plots.figure("small")
         curves.rank_histogram(places, ax, direction=direction, n_gallery=n_gallery)
@@ -183,6 +190,7 @@ class AuditReport:
         if found.reason:
             return [_note(f"{found.direction} by {found.column}: not measurable. {found.reason}")]
         fig, ax = plots.figure("wide")
+        fig.set_figheight(max(fig.get_figheight(), 1 + GROUP_INCHES * len(found.groups)))
         found.plot(ax)
         metric, worst = f"{found.direction}/{found.metrics[0]}", found.groups[0]
         drawn = html.figure(
@@ -190,7 +198,7 @@ class AuditReport:
             alt=f"{metric} by {found.column}: lowest {found.value[0, 0]:.1%} ({worst}), mean {found.overall[0]:.1%}.",
             caption=plots.caption(
                 "Worst group on top; the line is the mean over all queries; hollow: too small to be judged.",
-                data=f"groups: {found.rule}", n=int(found.n[:, 0].sum()), interval=INTERVALS,
+                data=f"groups: {found.rule}", n=int(found.n[:, 0].sum()), interval=self.intervals,
             ),
             table=found.table().reset_index(),
         )  # fmt: skip
@@ -218,6 +226,7 @@ class AuditReport:
 
     def _exposed(self, found: Any) -> list[Display]:
         fig, ax = plots.figure("wide")
+        fig.set_figheight(max(fig.get_figheight(), 1 + GROUP_INCHES * len(found.groups)))
         found.plot(ax)
         drawn = html.figure(
             fig,
@@ -257,7 +266,9 @@ class AuditReport:
                 f"{len(found.hubs)} hubs hold {hubs.value:.1%} of the places."
             ),
             caption=plots.caption(
-                "Points beyond the grey band: items that turn up more (or less) often than chance allows.",
+                "The band takes the gallery for what was returned or judged, because its real size is not known."
+                if self._unknown_gallery()
+                else "Points beyond the grey band: items that turn up more (or less) often than chance allows.",
                 data=f"top-{found.k} lists of {found.n_queries:,} queries over {found.n_gallery:,} items",
                 interval=f"{found.level:.0%} chance band from {found.n_null:,} simulated draws",
             ),
@@ -332,7 +343,7 @@ class AuditReport:
             alt="; ".join(f"{one.label}: {100 * one.difference:+.1f} points" for one in found.outcomes),
             caption=plots.caption(
                 "Filled dots are clear of zero; a repair whose interval holds zero has not been shown to help.",
-                n=found.outcomes[0].n, interval=f"{INTERVALS}, paired",
+                n=found.outcomes[0].n, interval=f"{self.intervals}, paired",
             ),
             table=found.table(),
         )  # fmt: skip
@@ -354,6 +365,9 @@ class AuditReport:
 
         kept = self.run.thumbnails.get(image_id)
         return None if kept is None else Image.open(io.BytesIO(kept))
+
+    def _unknown_gallery(self) -> bool:
+        return self.listed and not self.run.manifest["parameters"]["gallery_size"]
 
     def _gallery(self, direction: str) -> int:
         counts = self.results["counts"]
