@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.worlds import paired_vectors
 from workbench import report
@@ -273,3 +276,60 @@ def test_metric_reference_is_the_kernel() -> None:
     relevance = Relevance.from_pairs([0, 0], [1, 4], [1, 2], n_queries=1, n_gallery=9)
     ranks = ranks_from_lists([([3, 1, 2], [9.5, 7, 7])], relevance)
     assert per_query(parse_metric("hit@2"), ranks, short_lists="as is").expected.tolist() == [0.5]
+
+
+# --- names and sizes -------------------------------------------------------------------------------------------------
+
+
+class FirstPixels:
+    """A user's own encoder that looks at eight pixels, and at the number in a text."""
+
+    name = "first pixels"
+
+    def encode_image(self, images: Sequence[Any]) -> np.ndarray:
+        return np.array([np.asarray(image, float).ravel()[:24] + 1 for image in images])
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        numbers = [
+            int("".join(letter for letter in text if letter.isascii() and letter.isdigit()) or 0) for text in texts
+        ]
+        return np.array([[(number * step) % 251 + 1.0 for step in range(1, 25)] for number in numbers])
+
+
+def write_folder(path: Path, names: Sequence[str], captions: Sequence[tuple[str, str]]) -> str:
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path / name)
+    with (path / "captions.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("image", "caption"), *captions])
+    return f"folder:{path}"
+
+
+def test_strange_names_come_through(tmp_path: Path) -> None:
+    names = [
+        "ß" * 120 + ".png", "a b  c.png", "%20 100%.png", "'quoted\" & <tag>.png", "日本語 – ملف.png", "-.png",
+        "e\u0301.png", "CON.png", "#1?.png", "new\nline.png",
+    ]  # fmt: skip
+    captions = [(name, text) for row, name in enumerate(names) for text in (f"n {row}", "ж" * 4000 + f" {row}")]
+    run = evaluate(write_folder(tmp_path / "data", names, captions), FirstPixels(), out=tmp_path, **FAST)
+    ids = [
+        name for name, way in zip(run.per_query["query_id"], run.per_query["direction"], strict=True) if way == "i2t"
+    ]
+    assert ids == names
+    listed = {unquote(line.split()[0]) for line in (run.path / "run_i2t.trec").read_text("utf-8").splitlines()}
+    assert listed == set(names)
+    assert len(run.path.name) < 150
+    report.draw("audit", run.path, progress=False)
+    assert "Traceback" not in (run.path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_captions(tmp_path: Path) -> None:
+    names = [f"{row}.png" for row in range(200)]
+    captions = [(names[row % 200], f"w{row % 997}") for row in range(100_000)]
+    run = evaluate(write_folder(tmp_path / "data", names, captions), FirstPixels(), out=tmp_path, **FAST)
+    assert run.metrics["t2i/hit@1"]["n"] == 100_000
+    assert run.manifest["peak_memory_bytes"] < 2.5e9
+    report.draw("audit", run.path, progress=False)
+    assert (run.path / "report.html").stat().st_size < 10e6

@@ -59,7 +59,7 @@ def choose_split(rows: Sequence[dict[str, Any]], split: str, where: str) -> list
     )
     if split and split != "all":
         if split not in counts:
-            raise ValueError(f"{where} has no split {split!r}; it has {listed}")
+            raise ValueError(f"{where} has no split {split!r}; it has {listed}; choose one of these")
         return [row for row in rows if str(row.get("split") or "") == split]
     if len(counts) > 1 and split != "all":
         raise ValueError(

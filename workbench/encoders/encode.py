@@ -222,7 +222,7 @@ def _recorder(side: Side, bad: dict[int, str], on_bad: str) -> Callable[[int, Ex
         if on_bad == "fail":
             raise ValueError(
                 f"{side.modality} {side.ids[row]!r} cannot be read: {reason}; repair or remove it, or pass "
-                'on_bad="record" to leave it out and list it'
+                "bad_images=record to leave such items out and list them"
             ) from error
         bad[row] = reason
 
