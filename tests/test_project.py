@@ -98,3 +98,23 @@ def test_small_files_only_and_licence() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     assert PROJECT["license"] == "Apache-2.0"
     assert (ROOT / "workbench" / "py.typed").exists()
+
+
+def test_no_module_is_ignored() -> None:
+    """A folder named like one that .gitignore names would pass every test here and be missing from a clone."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "-z",
+        "workbench",
+        "tests",
+    ]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert [name for name in listed if name.endswith(".py")] == []
