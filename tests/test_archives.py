@@ -247,7 +247,7 @@ def clip_folder(path: Path, parts: Sequence[int] = (0, 2, 10), dtype: Any = np.f
         np.save(path / "img_emb" / f"img_emb_{part}.npy", images)
         np.save(path / "text_emb" / f"text_emb_{part}.npy", texts)
         table = {
-            "image_path": [f"/home/somebody/p/{part}/{name}.jpg" for name in "aab"],
+            "image_path": [f"/home/ada/p/{part}/{name}.jpg" for name in "aab"],
             "caption": ["a one", "a two", "b"], "url": ["u", "u", "v"],
         }  # fmt: skip
         pd.DataFrame(table).to_parquet(path / "metadata" / f"metadata_{part}.parquet")

@@ -18,7 +18,8 @@ def described_by(collection: Collection, path: Path) -> Collection:
     """The collection with the columns of a table (.csv, .jsonl, .parquet) added to the side whose ids its rows name.
 
     The table has a column ``id`` and any others; a row may name a query or an item. Items without a row get "".
-    Errors: ids that the collection does not have, an id twice, a column that is there already.
+    Errors: ids that the collection does not have, an id twice, a column that is there already. Where items could not
+    be read, an unknown id may be one of them or one of their texts: such rows are counted in the notes instead.
     """
     rows = read_rows(path)
     require_columns(rows, ("id",), path.name)
@@ -29,7 +30,7 @@ def described_by(collection: Collection, path: Path) -> Collection:
     sides = (collection.images, collection.texts)
     known = {name for side in sides for name in side.ids}
     unknown = [name for name in ids if name not in known]
-    if unknown:
+    if unknown and not (collection.bad and len(unknown) < len(ids)):
         shown = ", ".join(f"{side.modality}: {side.ids[0]!r}" for side in sides if len(side))
         raise ValueError(
             f"{path.name}: {len(unknown)} of {len(ids)} ids are in neither side of the data, the first are "
@@ -37,7 +38,9 @@ def described_by(collection: Collection, path: Path) -> Collection:
         )
     by_id = dict(zip(ids, rows, strict=True))
     images, texts = (_with_columns(side, by_id, path.name) for side in sides)
-    return replace(collection, images=images, texts=texts)
+    left = f"{len(unknown)} of {len(ids)} rows of {path.name} name items that are not there, as some were not readable."
+    notes = (*collection.notes, left) if unknown else collection.notes
+    return replace(collection, images=images, texts=texts, notes=notes)
 
 
 def _with_columns(side: Side, by_id: Mapping[str, Mapping[str, Any]], name: str) -> Side:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import t as student
 
 from workbench.diagnostics.random_lists import ndkl, ndkl_of_random_lists, random_places
-from workbench.diagnostics.slices import LEVEL, MISSING, group_labels, nothing_to_compare
+from workbench.diagnostics.slices import LEVEL, MISSING, group_labels, natural, nothing_to_compare
 from workbench.statistics import holm
 from workbench.types import Finding, Relevance, Verdict
 
@@ -256,7 +256,9 @@ def _measured(
         draws, expected, per_draw = ndkl_of_random_lists(sizes, against, depths[depths > 0], n_null, seed)
         ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
         band, p_ndkl = (expected, *map(float, ends)), (1 + int((draws >= value).sum())) / (1 + n_null)
-    order = sorted(range(n_groups), key=lambda g: (names[g] == MISSING, -_ratio(share_top, against)[g], names[g]))
+    order = sorted(
+        range(n_groups), key=lambda g: (names[g] == MISSING, -_ratio(share_top, against)[g], natural(names[g]))
+    )
     arrays = (
         sizes,
         places,

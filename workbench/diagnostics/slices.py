@@ -196,7 +196,10 @@ def slice_scores(
     ]
     table = np.array(rows, dtype=np.float64).reshape(len(names), len(arrays), 10)
     too_small = table[..., 4] < smallest
-    order = sorted(range(len(names)), key=lambda g: (bool(too_small[g, 0]), names[g] == MISSING, _last(table[g, 0, 0])))
+    order = sorted(
+        range(len(names)),
+        key=lambda g: (bool(too_small[g, 0]), names[g] == MISSING, _last(table[g, 0, 0]), natural(names[g])),
+    )
     table, too_small = table[order], too_small[order]
     p = table[..., 8]
     chances = chance or {}
@@ -290,6 +293,18 @@ def _cell(
     if found.n_clusters < smallest:
         return [*cell, against.value, *[np.nan] * 4]
     return [*cell, against.value, against.low, against.high, against.p_value, against.minimum_detectable]
+
+
+def natural(label: str) -> tuple[float, str]:
+    """A sort key for group names: numbers (or the first number of a span) in their order, then everything else.
+
+    >>> sorted(["b", "10 to 12", "9", "a"], key=natural)
+    ['9', '10 to 12', 'a', 'b']
+    """
+    try:
+        return float(label.split(" to ")[0]), label
+    except ValueError:
+        return np.inf, label
 
 
 def _last(value: float) -> float:

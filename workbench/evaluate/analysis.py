@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ RESULT_TYPES: dict[str, type] = {
     )
 }  # fmt: skip
 SAY_SOMETHING = {"gap", "duplicates", "repeated", "coverage", "slices", "exposure", "repairs", "instrument"}
+POOL = (
+    "The gallery of the system is not known item by item; here it is what was returned or judged, which no random list "
+    "is drawn from, so this is not judged. "
+)
 ORDER = {"problem": 0, "look": 1, "not measurable": 2, "ok": 3}
 
 
@@ -113,7 +117,7 @@ def _diagnose(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mappin
             draws = 1000 if one.gallery_known else 100  # of a gallery of unknown size only the counts are shown
             results[f"hubness {name}"] = hubness(lists, direction=name, clusters=clusters, seed=seed, n_null=draws)
     images, texts = prepared.images, prepared.texts
-    if isinstance(images, Embeddings) and isinstance(texts, Embeddings):
+    if isinstance(images, Embeddings) and isinstance(texts, Embeddings) and _all_point_somewhere(images, texts):
         if len(images) >= 2 and (collection.text_image >= 0).any():
             results["gap"] = modality_gap(
                 images.vectors, texts.vectors, collection.text_image, seed=seed, n_resamples=parameters["n_resamples"]
@@ -127,6 +131,11 @@ def _diagnose(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mappin
             collection.texts.content, collection.text_image, collection.relevance
         )
     return results
+
+
+def _all_point_somewhere(*sides: Embeddings) -> bool:
+    """Whether no vector is zero: such a one has dot products, but no direction and no cosine."""
+    return all(bool(side.vectors.any(axis=1).all()) for side in sides)
 
 
 def coverage(prepared: Prepared, shown: Prepared) -> TextCoverage | None:
@@ -170,7 +179,7 @@ def _examples(ranked: tuple[Ranked, ...], results: Mapping[str, Any], prepared: 
             places = (items.tolist(), counts.tolist(), found.k, found.mean_occurrence)
             shown[f"hubs {name}"] = examples.hubs(collection, sides[1], *places)
     if "duplicates" in results and results["duplicates"].near:
-        shown["pairs"] = examples.close_pairs(results["duplicates"].near)
+        shown["pairs"] = examples.close_pairs(collection.images, results["duplicates"].near)
     return shown
 
 
@@ -184,23 +193,28 @@ def _findings(ranked: tuple[Ranked, ...], results: Mapping[str, Any], prepared: 
         found += [*one.scores.findings(), *_crowding(one, results), tie_exposure(one.direction.name, one.ranks)]
     if "gap" not in results:
         found.append(
-            _unmeasured("gap/separation", "It takes vectors, two images, and a text with an image of its own.")
+            _unmeasured(
+                "gap/separation", "It takes two images and a text of one of them, as vectors, none of them zero."
+            )
         )
     if "duplicates" not in results:
-        found.append(_unmeasured("duplicates/items", "Lists alone do not tell which different items are copies."))
+        found.append(
+            _unmeasured("duplicates/items", "Copies are told by vectors: there are none here, or one is zero.")
+        )
     for name, result in results.items():
-        if name.split()[0] in (
-            "gap",
-            "duplicates",
-            "repeated",
-            "coverage",
-            "slices",
-            "exposure",
-            "repairs",
-            "instrument",
-        ):
-            found += result.findings()
+        if name.split()[0] in SAY_SOMETHING:
+            said = result.findings()
+            if isinstance(result, Exposure) and prepared.collection.lists is not None:
+                said = [_of_a_pool(one) for one in said]
+            found += said
     return found
+
+
+def _of_a_pool(one: Finding) -> Finding:
+    """Exposure in lists, without a verdict: shares of a gallery that only the lists make known."""
+    if one.value is None:
+        return one
+    return replace(one, verdict="not measurable", threshold=None, advice=POOL + one.advice)
 
 
 def _crowding(one: Ranked, results: Mapping[str, Any]) -> list[Finding]:

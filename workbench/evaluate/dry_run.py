@@ -10,8 +10,9 @@ import numpy as np
 
 from workbench.datasets import Side, count
 from workbench.encoders.encode import encode
-from workbench.evaluate.prepare import load_collection, load_encoder
+from workbench.evaluate.prepare import check_kinds, load_collection, load_encoder
 from workbench.meter import tree_memory
+from workbench.metrics import parse_metric
 
 SECONDS_PER_MILLION_PAIRS = 0.15
 FIXED_SECONDS = 25.0
@@ -21,6 +22,10 @@ def dry_run(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, answer): counts, card, minutes, memory and disk that the run is expected to take."""
     collection = load_collection(parameters)
     model = load_encoder(parameters["encoder"], collection, parameters)
+    for name in parameters["metrics"]:
+        parse_metric(name)
+    if model is not None:
+        check_kinds(model, collection)
     counts = count(collection)
     rows = [("data", collection.card.name), ("counts", counts.line())]
     rows += [("card", f"{name}: {text}") for name, text in collection.card.rows()[1:6]]
@@ -33,7 +38,9 @@ def dry_run(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
             minutes = per_item * len(side) / 60
             rows.append((f"encoding {side.modality}s", f"{1 / per_item:,.0f} per second, {minutes:.1f} minutes"))
     pairs = len(collection.images) * len(collection.texts)
-    seconds += 2 * (1 + len(parameters["repairs"])) * pairs / 1e6 * SECONDS_PER_MILLION_PAIRS
+    seconds += (
+        (1 if collection.one_way else 2) * (1 + len(parameters["repairs"])) * pairs / 1e6 * SECONDS_PER_MILLION_PAIRS
+    )
     items = len(collection.images) + len(collection.texts)
     disk = items * (4 * dim + 64 + 60 * parameters["depth"])
     memory = tree_memory() + parameters["memory_mb"] * 2**20 + 3 * 4 * dim * items

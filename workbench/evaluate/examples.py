@@ -11,6 +11,7 @@ import numpy as np
 
 from workbench.datasets import Collection, Member, Side
 from workbench.datasets.pictures import open_picture
+from workbench.evaluate.scores import first_positive
 from workbench.types import Ranks, Relevance
 
 SHOWN = 5
@@ -56,9 +57,9 @@ def worst_queries(
 
     first (n_queries,): the item in first place, -1 for an empty list.
     """
-    best = _best_positive(ranks)
-    place = best["better"] + 1 + best["tied"] / 2
-    order = _worst(best, place)[:n]
+    best = first_positive(ranks)
+    place = best["place"]
+    order = _worst(best["item"], place)[:n]
     cards: list[Example] = []
     for query in order:
         right, wrong, note = (
@@ -70,14 +71,20 @@ def worst_queries(
         if gallery.modality == "image":
             cards.append(Example(gallery.ids[right], _words(queries, query), f"right image, {note}", 1))
             if wrong >= 0:
-                cards.append(Example(gallery.ids[wrong], "", "returned first instead", int(known)))
+                cards.append(
+                    Example(gallery.ids[wrong], "", f"returned first{'' if known else ' instead'}", int(known))
+                )
             continue
         returned = _words(gallery, wrong) if wrong >= 0 else "(nothing was returned)"
         best_own = f"its best right {gallery.modality}: {note}"
         if queries.modality == "image":
-            cards.append(Example(queries.ids[query], returned, f"returned first for this image; {best_own}", 0))
+            cards.append(
+                Example(queries.ids[query], returned, f"returned first for this image; {best_own}", int(known))
+            )
         else:
-            cards.append(Example("", _words(queries, query), f"{best_own}; returned first: {_cut(returned)}", 0))
+            cards.append(
+                Example("", _words(queries, query), f"{best_own}; returned first: {_cut(returned)}", int(known))
+            )
     title = f"Where {queries.modality} to {gallery.modality} fails"
     rule = f"the {len(order)} {_plural(queries.modality)} whose best right {gallery.modality} has the worst rank"
     return Examples(title, rule, tuple(cards))
@@ -100,12 +107,15 @@ def hubs(
     )
 
 
-def close_pairs(pairs: Sequence[tuple[str, str, float]], n: int = SHOWN // 2) -> Examples:
-    """The closest pairs of different images."""
-    cards = []
+def close_pairs(side: Side, pairs: Sequence[tuple[str, str, float]], n: int = SHOWN // 2) -> Examples:
+    """The closest pairs of different items of a side."""
+    cards, rows = [], {name: row for row, name in enumerate(side.ids)}
     for first, second, cosine in pairs[:n]:
-        cards += [Example(first, "", f"cosine {cosine:.4f} with the next"), Example(second, "", "its near-duplicate")]
-    return Examples("Closest pairs of different images", "highest cosine first; judge them by eye", tuple(cards))
+        for name, note in ((first, f"cosine {cosine:.4f} with the next"), (second, "its near-duplicate")):
+            pictured = side.modality == "image"
+            cards.append(Example(name, "", note) if pictured else Example("", _cut(_words(side, rows[name])), note))
+    title = f"Closest pairs of different {_plural(side.modality)}"
+    return Examples(title, "highest cosine first; judge them by eye", tuple(cards))
 
 
 def thumbnails(collection: Collection, shown: Mapping[str, Examples]) -> dict[str, bytes]:
@@ -129,20 +139,10 @@ def _picture(content: Path | Member | np.ndarray) -> bytes:
     return sink.getvalue()
 
 
-def _worst(best: dict[str, np.ndarray], rank: np.ndarray) -> list[int]:
+def _worst(best: np.ndarray, rank: np.ndarray) -> list[int]:
     """Queries with a right item that is not first, worst rank first."""
     order = np.lexsort((np.arange(len(rank)), -rank)).tolist()
-    return [query for query in order if best["item"][query] >= 0 and rank[query] > 1]
-
-
-def _best_positive(ranks: Ranks) -> dict[str, np.ndarray]:
-    """Per query the positive with the fewest items above it; item -1 without a positive."""
-    found = {name: np.full(ranks.n_queries, -1) for name in ("item", "better", "tied")}
-    order = np.lexsort((ranks.items, ranks.better, ranks.queries))
-    queries, starts = np.unique(ranks.queries[order], return_index=True)
-    for name, values in (("item", ranks.items), ("better", ranks.better), ("tied", ranks.tied)):
-        found[name][queries] = values[order][starts]
-    return found
+    return [query for query in order if best[query] >= 0 and rank[query] > 1]
 
 
 def _place(place: float, depth: int, n_gallery: int) -> str:

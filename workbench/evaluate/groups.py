@@ -24,7 +24,8 @@ def slices_of(ranked: Sequence[Ranked], collection: Collection, parameters: Mapp
         for number, one in enumerate(ranked):
             sides = (collection.texts, collection.images) if number == 0 else (collection.images, collection.texts)
             asking, answering = (groups_of(collection, side, column) for side in sides)
-            if asking is not None and one.direction.relevance.n_positives and one.values:
+            judged = one.direction.relevance.n_positives and any(map(higher_is_better, one.values))
+            if asking is not None and judged:
                 results[f"slices {one.direction.name} {column}"] = _scored(one, column, asking, parameters)
             if answering is not None and (shown := _exposed(one, column, answering, parameters)) is not None:
                 results[f"exposure {one.direction.name} {column}"] = shown
@@ -35,11 +36,13 @@ def groups_of(collection: Collection, side: Side, column: str) -> np.ndarray | N
     """The values of a column for the items of a side; its own, or handed on between an image and its texts.
 
     A text takes the value of its image. An image takes the value that all its texts share: where texts of one image
-    differ (five languages), the column says nothing about images, and the answer is None.
+    differ (five languages), or no text has an image, the column says nothing about this side: the answer is None.
     """
     if column in side.columns:
         return np.asarray(side.columns[column])
     own = collection.text_image
+    if not (own >= 0).any():
+        return None
     if side is collection.texts and column in collection.images.columns:
         values = np.append(np.asarray(collection.images.columns[column]).astype(str), "")
         return values[own]

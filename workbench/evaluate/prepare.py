@@ -83,21 +83,33 @@ class Prepared:
 
 
 def load_collection(parameters: Mapping[str, Any], *, split: str | None = None) -> Collection:
-    """The collection that the parameters name; ``split`` overrides theirs (for the bank of a repair)."""
+    """The collection that the parameters name.
+
+    split : another split, the bank of a repair. It keeps its own relevance and has no columns: ``qrels`` and
+    ``metadata`` name the items that are scored. Both may name images that ``n_images`` cuts off.
+    """
     options: dict[str, Any] = {}
     if parameters["dataset"] == "scenes":
         options = {"seed": parameters["seed"], "languages": tuple(parameters["scenes_languages"])}
+    n_images, bank = parameters["n_images"], split is not None
+    described = bool(parameters["metadata"]) and not bank
     collection = datasets.load(
         parameters["dataset"],
         split=parameters["split"] if split is None else split,
-        n_images=parameters["n_images"],
+        n_images=0 if described and not options else n_images,
         on_bad=parameters["bad_images"],
-        qrels=parameters["qrels"],
+        qrels="" if bank else parameters["qrels"],
         options=options,
     )
-    if parameters["metadata"]:
+    if described:
         collection = described_by(collection, Path(parameters["metadata"]))
-    _check_request(collection, parameters)
+        if 0 < n_images < len(collection.images):
+            collection = take_images(collection, np.arange(n_images))
+    if bank:
+        check_share(parameters, collection.card)
+        collection = take_images(collection, np.unique(collection.text_image[collection.text_image >= 0]))
+    else:
+        _check_request(collection, parameters)
     return collection
 
 
@@ -199,17 +211,22 @@ def _vectors_of(collection: Collection, model: Any, parameters: Mapping[str, Any
         "batch_size": parameters["batch_size"], "on_bad": parameters["bad_images"],
         "similarity": parameters["similarity"], "progress": progress,
     }  # fmt: skip
+    check_kinds(model, collection)
+    images = encode(model, collection.images, **how)
+    if images.bad:
+        collection = replace(take_images(collection, images.kept), bad=collection.bad + images.bad)
+    texts = encode(model, collection.texts, **how)
+    return _encoded(collection, model, images, texts, parameters["batch_size"])
+
+
+def check_kinds(model: Any, collection: Collection) -> None:
+    """Refuse an encoder that cannot read one of the sides."""
     for side in (collection.images, collection.texts):
         if side.kind not in (known := getattr(model, "kinds", ("image", "text"))):
             raise ValueError(
                 f"{model.name} reads {' and '.join(known)} only, but the {side.modality} side of "
                 f"{collection.card.name!r} holds {side.kind}s; choose an encoder for both, such as open_clip:ARCH@TAG"
             )
-    images = encode(model, collection.images, **how)
-    if images.bad:
-        collection = replace(take_images(collection, images.kept), bad=collection.bad + images.bad)
-    texts = encode(model, collection.texts, **how)
-    return _encoded(collection, model, images, texts, parameters["batch_size"])
 
 
 def _encoded(collection: Collection, model: Any, images: Encoded, texts: Encoded, batch_size: int) -> Prepared:
@@ -276,7 +293,7 @@ def _ready_made(collection: Collection, similarity: str) -> Prepared:
     digests = [[content_digest(row) for row in vectors.vectors] for vectors in given]
     if len(collection.texts.content):
         digests[1] = [content_digest(text) for text in collection.texts.content]
-    lengths = {vectors.modality: np.linalg.norm(vectors.vectors, axis=1, keepdims=False) for vectors in given}
+    lengths = {vectors.modality: np.linalg.norm(vectors.vectors.astype(np.float64), axis=1) for vectors in given}
     scaled = [
         replace(vectors, vectors=unit_vectors(vectors.vectors)) if similarity == "cosine" else vectors
         for vectors in given

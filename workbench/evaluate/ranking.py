@@ -15,6 +15,9 @@ from workbench.metrics import MetricValues, ranks_from_lists
 from workbench.search import RankPositives, TopK, scan
 from workbench.types import Neighbours, RankedLists, Ranks, Relevance
 
+FEWEST_HITS = 5  # expected hits and misses by chance: with fewer, all queries often agree and the interval has no width
+FEWEST_LISTS = 10  # random lists: with fewer, skewness takes a handful of values
+
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
@@ -93,8 +96,10 @@ def _checks(direction: Direction, shuffled: Ranks, parameters: Mapping[str, Any]
     if direction.relevance.n_positives:
         names = [f"hit@{min(10, n_gallery)}"]
         scores, _ = score(direction.name, shuffled, direction.clusters, names, **_how(parameters), level=LEVEL)
-        checks.append(shuffled_check(scores))
-    if parameters["k"] <= n_gallery:
+        chance = float(scores.chance[0])
+        if scores.clusters[0] * min(chance, 1 - chance) >= FEWEST_HITS:
+            checks.append(shuffled_check(scores))
+    if parameters["k"] < n_gallery and n_queries >= FEWEST_LISTS:
         sizes = (n_queries, n_gallery, parameters["k"])
         checks.append(random_lists_check(*sizes, direction=direction.name, seed=parameters["seed"]))
     return checks

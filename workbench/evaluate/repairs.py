@@ -252,7 +252,8 @@ def _verdict(direction: str, outcomes: Sequence[RepairOutcome]) -> Finding:
     advice = f"Do nothing: no repair has been shown to raise {best.metric}."
     if harmful:
         advice += f" Shown to lower it: {', '.join(harmful)}."
-    advice += f" Differences below {100 * best.minimum_detectable:.1f} points would often go unnoticed here."
+    if np.isfinite(best.minimum_detectable):
+        advice += f" Differences below {100 * best.minimum_detectable:.1f} points would often go unnoticed here."
     return Finding(name, best.difference, interval, 0.0, source, "ok", advice, "points")
 
 

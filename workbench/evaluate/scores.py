@@ -156,12 +156,19 @@ def tie_exposure(direction: str, ranks: Ranks) -> Finding:
 
 
 def first_positive(ranks: Ranks) -> dict[str, np.ndarray]:
-    """For each query the best-placed positive: expected first_rank, n_better, n_tied; -1 and NaN without a positive."""
-    n_better, n_tied = np.full(ranks.n_queries, -1), np.full(ranks.n_queries, -1)
-    order = np.lexsort((ranks.better, ranks.queries))
+    """For each query the best-placed positive, -1 without one: items above it, others tied with it, and its place.
+
+    place : the expected one of the first positive, better + (tied + 2) / (positives in the tie + 1).
+    """
+    found = {name: np.full(ranks.n_queries, -1) for name in ("item", "n_better", "n_tied", "n_right")}
+    order = np.lexsort((ranks.items, ranks.better, ranks.queries))
     queries, starts = np.unique(ranks.queries[order], return_index=True)
-    n_better[queries], n_tied[queries] = ranks.better[order][starts], ranks.tied[order][starts]
-    return {"n_better": n_better, "n_tied": n_tied}
+    for name, values in (("item", ranks.items), ("n_better", ranks.better), ("n_tied", ranks.tied)):
+        found[name][queries] = values[order][starts]
+    beside = ranks.better == found["n_better"][ranks.queries]
+    found["n_right"][queries] = np.bincount(ranks.queries[beside], minlength=ranks.n_queries)[queries]
+    place = found["n_better"] + (found["n_tied"] + 2) / (np.where(found["n_tied"] > 0, found["n_right"], 1) + 1)
+    return {**found, "place": np.where(found["item"] >= 0, place, -1.0)}
 
 
 def definitions(metrics: Sequence[str]) -> Mapping[str, str]:
@@ -203,7 +210,10 @@ def _headline(scores: Scores, i: int) -> Finding:
         nothing = "No query has a right item, so nothing can be scored: bring judgements with qrels=FILE."
         return Finding(label, None, None, None, source, "not measurable", (notes or [nothing])[0])
     if not np.isfinite(low):
-        advice = "All queries belong to one image: how much the value would vary is unknown, so nothing can be claimed."
+        advice = (
+            "There is only one independent query, or one image with its texts: how much the value would vary is "
+            "unknown, so nothing can be claimed."
+        )
         return Finding(label, value, None, chance, source, "look", advice, "%")
     if not np.isfinite(chance):
         advice = (

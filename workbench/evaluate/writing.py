@@ -43,7 +43,12 @@ NOT_HASHED = ("run", "memory_mb", "keep_embeddings")
 def run_name(parameters: Mapping[str, Any], prepared: Prepared) -> str:
     """``audit__{dataset}__{encoder}__{8 hex of parameters and content}``, legal on every file system."""
     hashed = {name: value for name, value in parameters.items() if name not in NOT_HASHED}
-    digest = canonical_hash([hashed, prepared.content_hash, dict(prepared.about)])[:8]
+    sides = prepared.collection.images, prepared.collection.texts
+    columns = [
+        [side.modality, name, [str(value) for value in side.columns[name]]]
+        for side in sides for name in sorted(side.columns)
+    ]  # fmt: skip
+    digest = canonical_hash([hashed, prepared.content_hash, dict(prepared.about), *columns])[:8]
     given = "vectors" if prepared.collection.lists is None else "lists"
     encoder = prepared.encoder.name if prepared.encoder is not None else given
     return f"audit__{safe_name(prepared.collection.card.name)}__{safe_name(encoder)}__{digest}"
@@ -157,7 +162,7 @@ def _blank(table: Mapping[str, list[Any]]) -> list[None]:
 def _direction_rows(one: Ranked, prepared: Prepared) -> dict[str, list[Any]]:
     direction, places = one.direction, first_positive(one.ranks)
     found = (places["n_better"] >= 0) & (places["n_better"] < one.ranks.n_gallery)
-    first_rank = np.where(found, places["n_better"] + 1 + places["n_tied"] / 2, np.nan)
+    first_rank = np.where(found, places["place"], np.nan)
     collection = prepared.collection
     side = collection.texts if direction.queries.modality == collection.texts.modality else collection.images
     return {

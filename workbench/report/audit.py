@@ -94,7 +94,8 @@ class AuditReport:
             return _note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
         caption = f"{shown.title}: {shown.rule}."
         if not any(card.image_id for card in shown.cards):
-            kind = "query" if shown.cards and self.results["counts"].texts_are == "queries" else "text"
+            counts, items = self.results["counts"], name.split()[0] in ("hubs", "pairs")
+            kind = "text" if counts.texts_are == "texts" else counts.images_are[:-1] if items else "query"
             texts = {kind: [card.text for card in shown.cards], "found": [card.note for card in shown.cards]}
             return html.table(texts, caption=caption)
         cards = [
@@ -115,7 +116,7 @@ class AuditReport:
             rows["metric"].append(name)
             rows["value"].append(show(entry["value"]))
             rows["95 % interval"].append(_between(entry["low"], entry["high"], show))
-            same = entry["worst"] == entry["best"]
+            same = entry["value"] is not None and entry["worst"] == entry["best"]
             rows["under ties"].append("unaffected" if same else _between(entry["worst"], entry["best"], show))
             rows["chance"].append(show(entry["chance"]))
             rows["n"].append(entry["n"])
@@ -171,11 +172,15 @@ class AuditReport:
         curves.rank_histogram(places, ax, direction=direction, n_gallery=n_gallery)
         counts = np.histogram(places[np.isfinite(places)], edges)[0]
         last = [edge - 1 for edge in edges[1:]]
+        missing = int(self.results[f"scores {direction}"].n.max(initial=0)) - int(counts.sum())
+        nowhere = f" {missing:,} more have no right item in their list." if missing > 0 else ""
         return html.figure(
             fig,
-            alt=f"{direction}: {counts[0]:,} of {counts.sum():,} queries have a right result in first place.",
-            caption=plots.caption("A heavy right end is what a mean rank reports and a recall at 10 does not see.",
-                                  n=int(counts.sum())),
+            alt=f"{direction}: {counts[0]:,} of {counts.sum():,} queries have a right result in first place.{nowhere}",
+            caption=plots.caption(
+                f"A heavy right end is what a mean rank reports and a recall at 10 does not see.{nowhere}",
+                n=int(counts.sum()),
+            ),
             table={"from place": list(edges[:-1]), "to place": last, "queries": counts.tolist()},
         )  # fmt: skip
 
@@ -183,7 +188,7 @@ class AuditReport:
         """Headline metrics by group, worst group first, for every column and direction."""
         found = [result for name, result in self.results.items() if name.startswith("slices ")]
         if not found:
-            return _note("No groups: the data state no language, and slices= names no other column.")
+            return _note(_NO_GROUPS)
         return html.together([part for one in found for part in self._sliced(one)])
 
     def _sliced(self, found: Any) -> list[Display]:
@@ -222,22 +227,24 @@ class AuditReport:
         found = [result for name, result in self.results.items() if name.startswith("exposure ")]
         if not found:
             return _note("No groups of gallery items are declared by the data.")
-        return html.together([part for one in found for part in self._exposed(one)])
+        return html.together([self._exposed(one) for one in found])
 
-    def _exposed(self, found: Any) -> list[Display]:
+    def _exposed(self, found: Any) -> Display:
+        if found.reason:
+            return _note(f"{found.direction} by {found.column}: not measurable. {found.reason}")
         fig, ax = plots.figure("wide")
         fig.set_figheight(max(fig.get_figheight(), 1 + GROUP_INCHES * len(found.groups)))
         found.plot(ax)
-        drawn = html.figure(
+        whole = "all returned or judged" if self.listed else "the gallery"
+        return html.figure(
             fig,
             alt=f"{found.direction}: share of the first {found.k} places by {found.column} of the items.",
             caption=plots.caption(
-                "Share of the places against share of the gallery; the band is what lists drawn at random give.",
+                f"Share of the places against share of {whole}; the band is what lists drawn at random give.",
                 interval=f"{found.level:.0%} band",
             ),
             table=found.table().reset_index(),
         )
-        return [drawn]
 
     def coverage(self) -> Display:
         """Shares of captions the tokenizer cut or whose words it never saw."""
@@ -255,7 +262,7 @@ class AuditReport:
             return _note(_ONE_WAY)
         found = self.results.get(f"hubness {direction}")
         if found is None:
-            return _note(f"{direction}: not measurable, the gallery is smaller than the list depth.")
+            return _note(f"{direction}: not measurable, no list has the k places that are counted. Choose a smaller k.")
         fig, ax = plots.figure("small")
         found.plot(ax)
         skewness, hubs = found.measure("skewness"), found.measure("hub_share")
@@ -279,7 +286,7 @@ class AuditReport:
         """Cosines of right and wrong pairs."""
         found = self.results.get("gap")
         if found is None:
-            return _note("Not measurable: fewer than two images, or no text with an image.")
+            return _note(_NO_VECTORS)
         fig, ax = plots.figure("small")
         space.cosine_histograms(found, ax)
         return html.figure(
@@ -301,7 +308,7 @@ class AuditReport:
         """Both sides on the two main directions of their common space."""
         found = self.results.get("gap")
         if found is None:
-            return _note("Not measurable: fewer than two images, or no text with an image.")
+            return _note(_NO_VECTORS)
         fig, ax = plots.figure("small")
         found.plot_map(ax)
         return html.figure(
@@ -316,7 +323,7 @@ class AuditReport:
         """Copies, near-copies, and captions that fit several images."""
         found, repeated = self.results.get("duplicates"), self.results.get("repeated captions")
         if found is None:
-            return _note("Not measurable: ranked lists alone do not tell which items are copies.")
+            return _note("Not measurable: copies are told by vectors, and there are none here, or one is zero.")
         rows = {
             f"groups of identical {found.what}s": len(found.groups),
             f"pairs of different {found.what}s with cosine ≥ {found.threshold:g}": found.n_near_pairs,
@@ -351,7 +358,7 @@ class AuditReport:
     def instrument(self) -> Display:
         """The meter on worlds with a known answer."""
         if "instrument" not in self.results:
-            return _note("Nothing was searched here, so there is no instrument to check.")
+            return _note("Nothing was searched here, or too little for readings that chance would not move.")
         return html.table(self.results["instrument"].table(), caption="Readings where the answer is known")
 
     def files(self) -> Display:
@@ -374,6 +381,11 @@ class AuditReport:
         return int(counts.images if direction == self.first else counts.texts)
 
 
+_NO_VECTORS = "Not measurable: it takes vectors, two images, and a text with an image of its own."
+_NO_GROUPS = (
+    "No groups of queries are scored: the data state no language and slices= names no column of the queries, or no "
+    "metric of which more is better is measurable."
+)
 _ONE_WAY = "These data are asked in one direction only."
 _WHY_EMPTY = {
     "pairs": "no pair of different images is that close",
