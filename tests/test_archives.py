@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -333,3 +335,37 @@ def test_rows_without_a_caption_have_no_text(tmp_path: Path) -> None:
     expected = np.load(path / "text_emb" / "text_emb_0.npy").astype(np.float32)[[0, 2]]
     assert np.array_equal(found.embeddings["text"].vectors, expected)
     assert "1 rows have no caption" in found.notes[1]
+
+
+def test_no_damage_to_a_parquet_footer_ends_the_process(tmp_path: Path) -> None:
+    """pyarrow ends the process when it is asked for the metadata of a column that is damaged in the footer."""
+    code = (
+        "import io, sys\n"
+        "from pathlib import Path\n"
+        "import pyarrow as pa, pyarrow.parquet as pq\n"
+        "from workbench.datasets.tables import read_rows\n"
+        "table = pa.table({'image': ['a', 'b'] * 3, 'caption': ['one', 'two', 'three'] * 2, 'n': [1, 2] * 3})\n"
+        "sink = io.BytesIO()\n"
+        "pq.write_table(table, sink)\n"
+        "data, path = sink.getvalue(), Path(sys.argv[1]) / 'captions.parquet'\n"
+        "for place in range(len(data) - 8 - int.from_bytes(data[-8:-4], 'little'), len(data) - 8):\n"
+        "    for value in (0, 21, 28, 76, 255):\n"
+        "        path.write_bytes(data[:place] + bytes([value]) + data[place + 1:])\n"
+        "        try:\n"
+        "            read_rows(path)\n"
+        "        except ValueError as error:\n"
+        "            assert 'captions.parquet' in str(error), error\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_parquet_columns_of_lists_are_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from workbench.datasets.tables import read_rows
+
+    pq.write_table(pa.table({"image": ["a"], "tags": [["x", "y"]]}), tmp_path / "captions.parquet")
+    with pytest.raises(ValueError, match=r"captions\.parquet: column 'tags' holds lists or records; give plain values"):
+        read_rows(tmp_path / "captions.parquet")

@@ -175,12 +175,17 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     problem = path.name, "Parquet", "write it again, for example with pandas.DataFrame.to_parquet"
     with reading(*problem):
         file = pyarrow.parquet.ParquetFile(path)
+        # Not the metadata of single columns: pyarrow ends the process over one that is damaged.
         groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
-        chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
-        cells = max([file.metadata.num_rows * max(file.metadata.num_columns, 1), *(c.num_values for c in chunks)])
-        declared = max(sum(chunk.total_uncompressed_size for chunk in chunks), CELL_BYTES * cells)
+        cells = file.metadata.num_rows * max(file.metadata.num_columns, 1)
+        declared = max(sum(group.total_byte_size for group in groups), CELL_BYTES * cells)
         names = file.schema_arrow.names
         flat = [field.name for field in file.schema_arrow if _is_text(field.type)]
+        nested = [field.name for field in file.schema_arrow if field.type.num_fields]
+    if nested:
+        raise ValueError(
+            f"{path.name}: column {nested[0][:80]!r} holds lists or records; give plain values, or leave the column out"
+        )
     refuse_inflation(path.name, declared, stored, advice)
     _refuse_repeated(names, path.name)
     batches: list[Any] = []
@@ -190,6 +195,8 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     while True:
         with reading(*problem):
             batch = next(source, None)
+            if batch is not None:
+                batch.validate(full=True)  # a spoilt file can decode to values that end the process when they are read
             unfolded += 0 if batch is None else sum(_unfolded(column) for column in batch.columns)
         if batch is None:
             break

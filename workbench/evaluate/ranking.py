@@ -76,10 +76,8 @@ def _as_listed(
     )
     lists = replace(lists, n_gallery=n_gallery)
     ranks = ranks_from_lists([lists.row(query) for query in range(lists.n_queries)], wider)
-    answered = np.where(
-        ranks.depth > 0, ranks.depth, ranks.depth.max(initial=0)
-    )  # no answer: nothing found, at any depth
-    ranks = replace(ranks, depth=answered)
+    # A query without an answer found nothing, however deep one looks: it is no short list.
+    ranks = replace(ranks, depth=np.where(ranks.depth > 0, ranks.depth, ranks.depth.max(initial=0)))
     scores, values = score(
         direction.name, ranks, direction.clusters, parameters["metrics"], **_how(parameters),
         short_lists=parameters["short_lists"], gallery_known=bool(size),
