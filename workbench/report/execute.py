@@ -111,7 +111,7 @@ def _kernel_manager(profile: str) -> type:
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
 
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
     environment = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "IPYTHONDIR": profile, "TQDM_DISABLE": "1"}
 
     class ThisInterpreter(KernelSpecManager):  # type: ignore[misc]
