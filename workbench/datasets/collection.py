@@ -92,6 +92,15 @@ class Side:
         return len(self.ids)
 
     @property
+    def plural(self) -> str:
+        """What several of its items are called.
+
+        >>> Side("query", ("q1", "q2")).plural
+        'queries'
+        """
+        return "queries" if self.modality == "query" else f"{self.modality}s"
+
+    @property
     def kind(self) -> str:
         """How an encoder reads the content: "text" (also of queries and documents), "image", "" where there is none."""
         if not len(self.content):

@@ -105,13 +105,9 @@ def count(collection: Collection, image_digests: Sequence[str] | None = None) ->
             f"the card promises {promised:,} {what}, found {found[what]:,}"
             for what, promised in collection.card.expected.items() if what in found and promised != found[what]
         ),
-        images_are=_plural(collection.images.modality),
-        texts_are=_plural(collection.texts.modality),
+        images_are=collection.images.plural,
+        texts_are=collection.texts.plural,
     )  # fmt: skip
-
-
-def _plural(modality: str) -> str:
-    return "queries" if modality == "query" else f"{modality}s"
 
 
 def _range(counts: np.ndarray) -> str:

@@ -30,6 +30,7 @@ EMPTY_CELLS = 10_000_000
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a table as dictionaries. CSV values are strings; JSON lines and Parquet keep their types.
 
+    Parquet columns of lists or records are refused: how large they unfold cannot be known before they are read.
     Memory: some 30 times the file for text; Parquet is held against :func:`refuse_inflation` first.
     """
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}

@@ -53,7 +53,9 @@ def _unreadable(prepared: Prepared) -> Finding:
     bad = prepared.collection.bad
     share = len(bad) / (len(bad) + len(prepared.images))
     if not bad:
-        return Finding("data/unreadable", 0.0, None, 0.0, "every listed item", "ok", "Every listed item was read.")
+        return Finding(
+            "data/unreadable", 0.0, None, 0.0, "every listed item", "ok", "Nothing was left out as unreadable."
+        )
     named = ", ".join(f"{item.id} ({item.reason})" for item in bad[:3]) + (", ..." if len(bad) > 3 else "")
     advice = (
         f"{len(bad)} items were left out with their captions, so the gallery is smaller than stated: {named}. "

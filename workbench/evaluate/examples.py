@@ -43,7 +43,7 @@ def first_items(collection: Collection, n: int = SHOWN) -> Examples:
     if collection.one_way:
         rows = np.unique(np.linspace(0, len(texts) - 1, n).astype(int)).tolist()
         cards = [Example("", _words(texts, row), f"right: {_right(collection, row)}") for row in rows]
-        rule = f"{len(rows)} {_plural(texts.modality)} at even steps, each with its best-judged {images.modality}"
+        rule = f"{len(rows)} {texts.plural} at even steps, each with its best-judged {images.modality}"
         return Examples("What is in it", rule, tuple(cards))
     rows = np.unique(np.linspace(0, len(images) - 1, n).astype(int)).tolist()
     cards = [Example(images.ids[row], _caption(collection, row), images.ids[row]) for row in rows]
@@ -62,11 +62,8 @@ def worst_queries(
     order = _worst(best["item"], place)[:n]
     cards: list[Example] = []
     for query in order:
-        right, wrong, note = (
-            int(best["item"][query]),
-            int(first[query]),
-            _place(place[query], int(ranks.depth[query]), ranks.n_gallery),
-        )
+        right, wrong = int(best["item"][query]), int(first[query])
+        note = _place(place[query], int(ranks.depth[query]), ranks.n_gallery)
         known = bool(wrong in relevance.positives.row(query)[0])
         if gallery.modality == "image":
             cards.append(Example(gallery.ids[right], _words(queries, query), f"right image, {note}", 1))
@@ -86,7 +83,7 @@ def worst_queries(
                 Example("", _words(queries, query), f"{best_own}; returned first: {_cut(returned)}", int(known))
             )
     title = f"Where {queries.modality} to {gallery.modality} fails"
-    rule = f"the {len(order)} {_plural(queries.modality)} whose best right {gallery.modality} has the worst rank"
+    rule = f"the {len(order)} {queries.plural} whose best right {gallery.modality} has the worst rank"
     return Examples(title, rule, tuple(cards))
 
 
@@ -101,7 +98,7 @@ def hubs(
             cards.append(Example(gallery.ids[item], _caption(collection, item), note))
         else:
             cards.append(Example("", _words(gallery, item), note))
-    kind = _plural(gallery.modality)
+    kind = gallery.plural
     return Examples(
         f"{kind.capitalize()} that crowd the lists", f"the {len(cards)} {kind} in most top-{k} lists", tuple(cards)
     )
@@ -114,7 +111,7 @@ def close_pairs(side: Side, pairs: Sequence[tuple[str, str, float]], n: int = SH
         for name, note in ((first, f"cosine {cosine:.4f} with the next"), (second, "its near-duplicate")):
             pictured = side.modality == "image"
             cards.append(Example(name, "", note) if pictured else Example("", _cut(_words(side, rows[name])), note))
-    title = f"Closest pairs of different {_plural(side.modality)}"
+    title = f"Closest pairs of different {side.plural}"
     return Examples(title, "highest cosine first; judge them by eye", tuple(cards))
 
 
@@ -168,7 +165,3 @@ def _right(collection: Collection, text: int) -> str:
 
 def _cut(text: str, longest: int = 120) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _plural(modality: str) -> str:
-    return "queries" if modality == "query" else f"{modality}s"

@@ -81,7 +81,7 @@ class AuditReport:
         """Every item that could not be read, with its reason."""
         bad = self.results["unreadable"]
         if not bad:
-            return _note("Every listed item was read.")
+            return _note("Nothing was left out as unreadable.")
         rows = {"item": [item.id for item in bad], "reason": [item.reason for item in bad]}
         return html.table(rows, caption="Left out because they could not be read")
 
