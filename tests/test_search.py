@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import search_log_sum_exp, search_ranks, search_scores, search_top_k
 
-from workbench.search import LogSumExp, RankPositives, TopK, TopKMean, exact, k_occurrence, pair_scores, scan, tiles
+from workbench.search import (
+    LogSumExp,
+    RankPositives,
+    ScoreHistogram,
+    TopK,
+    TopKMean,
+    definition,
+    exact,
+    k_occurrence,
+    pair_scores,
+    same_items,
+    scan,
+    tiles,
+)
+from workbench.search import tile as tile_module
+from workbench.search.compiled import Compiled
+from workbench.search.plain import Plain
+from workbench.search.restrict import Bias
+from workbench.search.tile import Side
 from workbench.types import Relevance, unit_vectors
 
 KINDS = (
@@ -54,15 +73,27 @@ def judged(rng: np.random.Generator, n_queries: int, n_gallery: int) -> Relevanc
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs are scored a handful at a time, so that a few kilobytes of memory are enough and tiles are tiny."""
-    monkeypatch.setattr(exact, "_CHUNK_NUMBERS", 64)
+    monkeypatch.setattr(definition, "CHUNK_NUMBERS", 64)
 
 
 def scan_all(queries, gallery, consumers, *, tiny: bool, **options):
     """One scan, with tiles of a few pairs when ``tiny``."""
     if not tiny:
         return scan(queries, gallery, consumers, **options)
-    keep = exact._state_bytes(consumers, queries, gallery) + 32 * 64
+    keep = exact._state_bytes(consumers, len(queries), len(gallery)) + 32 * 64
     return scan(queries, gallery, consumers, memory=keep + 40 * 160 + 16 * 8 * queries.shape[1], **options)
+
+
+@pytest.fixture(params=["plain", "compiled", "bfloat16"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> exact.Screen:
+    """Each set of kernels in turn; gives the screening precision to ask for."""
+    monkeypatch.setattr(exact, "_COMPILE_FROM", np.inf if request.param == "plain" else 0)
+    return "bfloat16" if request.param == "bfloat16" else "float32"
+
+
+def all_tiles(queries, gallery, shape, screen: exact.Screen, kernels=None):
+    sides = Side.of(queries, "queries", screen), Side.of(gallery, "gallery", screen)
+    return sides, tiles(*sides, shape=shape, screen=screen, kernels=kernels or Plain())
 
 
 def same(first, second, *names: str) -> None:
@@ -111,37 +142,53 @@ def test_pairs_of_different_lengths_and_dimensions_are_refused() -> None:
 # The bound
 
 
-@pytest.mark.parametrize("screen", ["float32", "float64"])
+@pytest.mark.parametrize("screen", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_screened_score_leaves_its_bound(kind: str, screen: exact.Screen) -> None:
     queries, gallery, _ = world(kind, 1)
     truth = search_scores(queries, gallery)
-    norms = exact._norms(queries, "queries"), exact._norms(gallery, "gallery")
-    for tile in tiles(queries, gallery, norms=norms, shape=(7, 9), screen=screen):
-        apart = np.abs(tile.scores - truth[tile.rows, tile.columns])
-        assert (apart <= tile.error[:, None]).all()
-        assert (apart <= tile.T.error[None, :]).all()
+    with Compiled(2) as kernels:
+        for tile in all_tiles(queries, gallery, (7, 9), screen, kernels)[1]:
+            i, j = (part.ravel() for part in np.indices((tile.n_rows, tile.n_columns)))
+            screened = kernels.values(tile.scores, i, j)
+            apart = np.abs(screened - truth[tile.rows, tile.columns].ravel()) - tile.relative * np.abs(screened)
+            assert (apart <= tile.error[i]).all()
+            assert (apart <= tile.T.error[j]).all()
+            np.testing.assert_array_equal(kernels.values(tile.T.scores, j, i), screened)
+
+
+def test_bfloat16_bounds_are_no_wider_than_they_need_to_be() -> None:
+    """Measured per vector, the bound stays within a factor four of the largest error that occurs."""
+    rng = np.random.default_rng(0)
+    queries, gallery = (unit_vectors(rng.standard_normal((n, 512))).astype(np.float32) for n in (200, 300))
+    truth = search_scores(queries, gallery)
+    with Compiled(1) as kernels:
+        (tile,) = all_tiles(queries, gallery, (200, 300), "bfloat16", kernels)[1]
+        i, j = (part.ravel() for part in np.indices(truth.shape))
+        assert tile.error.max() < 0.004
+        assert np.abs(kernels.values(tile.scores, i, j) - truth.ravel()).max() > 1e-4
 
 
 @pytest.mark.parametrize("screen", ["float32", "float64"])
-def test_a_bias_is_in_the_bound(screen: exact.Screen) -> None:
+@pytest.mark.parametrize("kernels", [Plain(), Compiled(2)], ids=["plain", "compiled"])
+def test_a_bias_is_in_the_bound(kernels, screen: exact.Screen) -> None:
     """Casting and subtracting a large bias costs far more than the product."""
     queries, gallery, _ = world("float64", 2)
     stack = 1000 + np.random.default_rng(0).standard_normal((2, len(gallery)))
     row = np.arange(len(queries)) % 2
     truth = search_scores(queries, gallery) - stack[row]
-    bias = exact.Bias.of(stack, row, len(queries), len(gallery))
-    norms = exact._norms(queries, "queries"), exact._norms(gallery, "gallery")
-    for tile in tiles(queries, gallery, norms=norms, shape=(7, 9), screen=screen):
+    bias = Bias.of(stack, row, len(queries), len(gallery))
+    for tile in all_tiles(queries, gallery, (7, 9), screen, kernels)[1]:
         scores, error = bias.apply(tile)
-        apart = np.abs(scores - truth[tile.rows, tile.columns])
+        flat = scores.reshape(tile.n_rows, -1)[:, : tile.n_columns]
+        apart = np.abs(flat - truth[tile.rows, tile.columns])
         assert (apart <= error[:, None]).all()
         assert (apart > tile.error[:, None]).any() or screen == "float64"
 
 
 def test_without_the_bound_the_scan_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, gallery, relevance = world("near ties", 0)
-    monkeypatch.setattr(exact, "error_factor", lambda dim, screen: 0.0)
+    monkeypatch.setattr(tile_module, "error_factor", lambda dim, screen: 0.0)
     with pytest.raises(FloatingPointError, match="screen='float64'"):
         scan(queries, gallery, [RankPositives(relevance)])
 
@@ -171,19 +218,28 @@ def test_ties_closer_than_float32_can_see_are_ordered_exactly(offset: float) -> 
 
 
 @pytest.mark.parametrize("tiny", [False, True])
-@pytest.mark.parametrize("screen", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_consumer_equals_the_slow_loops(kind: str, screen: exact.Screen, tiny: bool, small_chunks: None) -> None:
-    for seed in range(1 + (kind == "random")):
+def test_every_consumer_equals_the_slow_loops(kind: str, engine: exact.Screen, tiny: bool, small_chunks: None) -> None:
+    for seed, screen in ((0, engine), (1, engine), (2, "float64")):
         queries, gallery, relevance = world(kind, seed)
         check_against_loops(queries, gallery, relevance, seed, tiny=tiny, screen=screen)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("one")])
+def test_galleries_of_many_blocks_equal_the_slow_loops(kind: str, engine: exact.Screen) -> None:
+    queries, gallery, _ = world(kind, 3)
+    rng = np.random.default_rng(8)
+    queries, gallery = (side[rng.integers(0, len(side), n)] for side, n in ((queries, 143), (gallery, 430)))
+    if kind in ("random", "long and short", "float64"):
+        queries, gallery = (side * rng.random((len(side), 1)).astype(side.dtype) for side in (queries, gallery))
+    check_against_loops(queries, gallery, judged(rng, 143, 430), 3, tiny=False, screen=engine)
 
 
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS), tiny=st.booleans(), wide=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_random_worlds(seed: int, kind: str, tiny: bool, wide: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "_CHUNK_NUMBERS", 64)
+        patch.setattr(definition, "CHUNK_NUMBERS", 64)
         queries, gallery, relevance = world(kind, seed)
         check_against_loops(queries, gallery, relevance, seed, tiny=tiny, screen="float64" if wide else "float32")
 
@@ -246,21 +302,24 @@ def test_by_hand() -> None:
 # Results do not depend on how the work is done
 
 
-def test_a_scan_can_be_cut_anywhere_and_merged() -> None:
+def test_a_scan_can_be_cut_anywhere_and_merged(engine: exact.Screen) -> None:
     rng = np.random.default_rng(2)
     queries, gallery, relevance = world("integers", 3)
-    norms = exact._norms(queries, "queries"), exact._norms(gallery, "gallery")
     consumers = [TopK(5), TopK(4, of="gallery"), RankPositives(relevance), TopKMean(3, of="gallery")]
+    consumers += [ScoreHistogram([-3.0, 0.0, 2.5])]
     whole = scan(queries, gallery, consumers)
     for consumer, truth in zip(consumers, whole, strict=True):
-        sides = (queries, gallery) if consumer.of == "queries" else (gallery, queries)
-        parts = [consumer.begin(*sides) for _ in range(3)]
-        for tile in tiles(queries, gallery, norms=norms, shape=(4, 6), screen="float32"):
-            parts[rng.integers(3)].update(tile if consumer.of == "queries" else tile.T)
-        parts[0].merge(parts[2])
-        parts[0].merge(parts[1])
-        found = parts[0].finish()
-        if isinstance(consumer, TopKMean):
+        screen = engine if consumer.screen == "bfloat16" else "float32"
+        with Compiled(2) if exact._COMPILE_FROM == 0 else nullcontext(Plain()) as kernels:
+            sides, stream = all_tiles(queries, gallery, (4, 6), screen, kernels)
+            ordered = sides if consumer.of == "queries" else sides[::-1]
+            parts = [consumer.begin(*ordered, kernels) for _ in range(3)]
+            for tile in stream:
+                parts[rng.integers(3)].update(tile if consumer.of == "queries" else tile.T)
+            parts[0].merge(parts[2])
+            parts[0].merge(parts[1])
+            found = parts[0].finish()
+        if isinstance(found, np.ndarray):
             np.testing.assert_array_equal(found, truth)
         else:
             names = ("better", "tied") if isinstance(consumer, RankPositives) else ("indices", "scores", "kth_tied")
@@ -399,6 +458,96 @@ def test_k_occurrence_counts_items_never_retrieved() -> None:
     nearest, back = scan(np.ones((4, 1)), np.array([[1.0], [2.0], [0.0]]), [TopK(2), TopK(3, of="gallery")])
     assert k_occurrence(nearest).tolist() == [4, 4, 0]
     assert k_occurrence(back).tolist() == [3, 3, 3, 0]
+
+
+def restricted(rng: np.random.Generator, n_rows: int, n_columns: int):
+    """Excluded pairs and masks that leave every row at least a fifth of the columns, and the matrix of both."""
+    hidden = rng.random((n_rows, n_columns)) < 0.2
+    rows, columns = np.nonzero(hidden)
+    exclude = Relevance.from_pairs(rows, columns, n_queries=n_rows, n_gallery=n_columns)
+    allow = rng.random((3, n_columns)) < 0.6
+    allow_row = rng.integers(0, 3, n_rows)
+    return {"exclude": exclude, "allow": allow, "allow_row": allow_row}, ~hidden & allow[allow_row]
+
+
+@pytest.mark.parametrize("size", [(23, 61), (140, 300)])
+@pytest.mark.parametrize("kind", ["random", "integers", "near ties", "constant"])
+def test_what_is_out_of_scope_is_as_if_it_did_not_exist(kind: str, size: tuple[int, int], engine: exact.Screen) -> None:
+    rng = np.random.default_rng(5)
+    queries, gallery, _ = world(kind, 7)
+    queries, gallery = (side[rng.integers(0, len(side), n)] for side, n in zip((queries, gallery), size, strict=True))
+    options, seen = restricted(rng, *size)
+    back, seen_back = restricted(rng, *size[::-1])
+    scores, edges = search_scores(queries, gallery), np.array([-1.0, 0.0, 1.5])
+    positives = np.argwhere(seen & (rng.random(size) < 0.05))
+    relevance = Relevance.from_pairs(*positives.T, n_queries=size[0], n_gallery=size[1])
+    bias = rng.standard_normal(size[1])
+    nearest, biased, returned, ranks, histogram, smooth = scan(
+        queries, gallery,
+        [
+            TopK(4, **options), TopK(4, bias=bias, **options), TopK(2, of="gallery", **back),
+            RankPositives(relevance, **options), ScoreHistogram(edges, **options), LogSumExp(2.0, **options),
+        ],
+        screen=engine,
+    )  # fmt: skip
+    tables = ((nearest, scores, seen), (biased, scores - bias, seen), (returned, scores.T, seen_back))
+    for found, matrix, visible in tables:
+        indices, best, tied = search_top_k(np.where(visible, matrix, -np.inf), found.k)
+        np.testing.assert_array_equal(found.indices, indices)
+        np.testing.assert_array_equal(found.scores, best)
+        np.testing.assert_array_equal(found.kth_tied, tied)
+    better, tied = search_ranks(np.where(seen, scores, -np.inf), relevance)
+    np.testing.assert_array_equal(ranks.better, better)
+    np.testing.assert_array_equal(ranks.tied, tied)
+    inside = scores[seen]
+    assert histogram.tolist() == [
+        int((inside < -1).sum()), int(((inside >= -1) & (inside < 0)).sum()),
+        int(((inside >= 0) & (inside < 1.5)).sum()), int((inside >= 1.5).sum()),
+    ]  # fmt: skip
+    for row, value in enumerate(smooth):
+        assert value == pytest.approx(np.log(np.exp(2.0 * scores[row, seen[row]]).mean() * size[1]) / 2.0, rel=1e-11)
+
+
+def test_a_positive_out_of_scope_is_an_error() -> None:
+    relevance = Relevance.from_pairs([0, 1], [0, 2], n_queries=2, n_gallery=3)
+    allow = np.array([True, True, False])
+    with pytest.raises(ValueError, match=r"1 of 2 positives.*row 1, column 2.*take them out"):
+        scan(np.eye(2), np.ones((3, 2)), [RankPositives(relevance, allow=allow)])
+
+
+def test_a_set_searched_in_itself_leaves_out_the_query_but_not_its_duplicates() -> None:
+    vectors = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    ids = ["a", "copy of a", "b"]
+    (nearest,) = scan(vectors, vectors, [TopK(1, exclude=same_items(ids, ids))])
+    assert nearest.indices.ravel().tolist() == [1, 0, 0]
+    (part,) = scan(vectors[:2], vectors[[2, 0]], [TopK(1, exclude=same_items(ids[:2], ["b", "a"]))])
+    assert part.indices.ravel().tolist() == [0, 1]
+
+
+def test_histograms_count_every_pair_once(engine: exact.Screen) -> None:
+    """Edges lie exactly on scores, so that rounding would move pairs into the next bin."""
+    queries, gallery, _ = world("integers", 5)
+    scores = search_scores(queries, gallery)
+    edges = np.unique(scores)
+    for of in ("queries", "gallery"):
+        (found,) = scan(queries, gallery, [ScoreHistogram(edges, of=of)])
+        assert found.tolist() == [0, *np.unique(scores, return_counts=True)[1].tolist()]
+    many = np.linspace(-40, 40, 200) + 1e-3
+    (found,) = scan(queries, gallery, [ScoreHistogram(many)])
+    assert found[1:-1].tolist() == np.histogram(scores, many)[0].tolist()
+    assert found.sum() == scores.size
+
+
+@pytest.mark.parametrize("offset", [0.0, -3.0])
+def test_an_outlier_in_length_does_not_widen_the_rest(offset: float, engine: exact.Screen) -> None:
+    """One vector a million times longer than the others: what is kept before and after it stays certain."""
+    rng = np.random.default_rng(1)
+    queries, gallery = rng.standard_normal((30, 24)), rng.standard_normal((700, 24)) + offset
+    gallery[350] *= 1e6
+    nearest, back = scan(queries, gallery, [TopK(5), TopK(3, of="gallery")], memory=10 * 2**20, screen=engine)
+    scores = search_scores(queries, gallery)
+    np.testing.assert_array_equal(nearest.indices, search_top_k(scores, 5)[0])
+    np.testing.assert_array_equal(back.indices, search_top_k(scores.T, 3)[0])
 
 
 # Other people's code

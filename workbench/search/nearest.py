@@ -1,0 +1,233 @@
+"""The nearest columns of every row, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.search import definition
+from workbench.search.definition import Array, Screen, lower
+from workbench.search.restrict import Bias, Scope, Which, check_side, id_order
+from workbench.search.tile import Kernels, Side, Tile, check_bound
+from workbench.types import FloatArray, IntArray, Neighbours, Relevance
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """The k best columns of every row, with exact scores.
+
+    Order: higher score first, equal scores by ascending id (compared as strings) or, without ``ids``, by position.
+
+    k : 1 .. number of columns. bias : (n_columns,) subtracted from the scores, or a stack (n_biases, n_columns) with
+    ``bias_row`` (n_rows,) naming the row of the stack each row uses. The ranking score is ``pair score - bias`` in
+    float64. of : whose items are the rows. ids : of the columns. exclude : (n_rows, n_columns) pairs whose positives
+    (grade > 0) are left out, such as :func:`~workbench.search.same_items`. allow : (n_columns,) bool, the only columns
+    to look at, or a stack (n_masks, n_columns) with ``allow_row`` (n_rows,). At least k columns must remain for every
+    row. Gives :class:`~workbench.types.Neighbours`; ``scores`` are ranking scores.
+    """
+
+    k: int
+    bias: npt.ArrayLike | None = field(default=None, kw_only=True)
+    bias_row: npt.ArrayLike | None = field(default=None, kw_only=True)
+    of: Which = field(default="queries", kw_only=True)
+    ids: Sequence[str] | None = field(default=None, kw_only=True)
+    exclude: Relevance | None = field(default=None, kw_only=True)
+    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
+    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_side(self.of)
+        if isinstance(self.k, bool) or int(self.k) != self.k or self.k < 1:
+            raise ValueError(f"k must be a whole number of at least 1; got {self.k!r}")
+
+    @property
+    def screen(self) -> Screen:
+        """The coarsest screening precision that serves: a bias may be large, then bfloat16 decides nothing."""
+        return "bfloat16" if self.bias is None else "float32"
+
+    def state_bytes(self, n_rows: int, n_columns: int) -> int:
+        return n_rows * (16 * self.k + 12 * _capacity(self.k) + 40) + 8 * n_columns
+
+    def begin(self, rows: Side, columns: Side, kernels: Kernels) -> TopKState:
+        n_rows, n_columns = len(rows.vectors), len(columns.vectors)
+        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        least = int(scope.left.min())
+        if self.k > least:
+            what = "to choose from" if scope.everything else "left after exclusion"
+            raise ValueError(f"k = {self.k} exceeds the {least} items {what}; use k <= {least}")
+        bias = Bias.of(self.bias, self.bias_row, n_rows, n_columns)
+        best = Best(int(self.k), n_rows, id_order(self.ids, n_columns))
+        return TopKState(best, bias, scope, rows, columns, kernels)
+
+
+def _capacity(k: int) -> int:
+    return 3 * k + 64
+
+
+class Best:
+    """The best k so far: exact scores, sorted, and the best score that had to be left out."""
+
+    def __init__(self, k: int, n_rows: int, order: IntArray) -> None:
+        self.order = order
+        self.columns = np.full((n_rows, k), -1, np.int64)
+        self.scores = np.full((n_rows, k), -np.inf)
+        self.left_out = np.full(n_rows, -np.inf)
+
+
+class Pending:
+    """Columns that may be among the best k, with screened ranking scores that are within ``error`` (n_rows,)."""
+
+    def __init__(self, capacity: int, n_rows: int) -> None:
+        self.columns = np.empty((n_rows, capacity), np.int32)
+        self.scores = np.empty((n_rows, capacity))
+        self.count = np.zeros(n_rows, np.int64)
+        self.error = np.zeros(n_rows)
+
+
+class TopKState:
+    """Candidates are kept with screened scores and scored exactly as late as possible, when few are left.
+
+    ``floor`` (n_rows,): the k-th best exact ranking score is at least this. What cannot reach it is dropped.
+    """
+
+    def __init__(self, best: Best, bias: Bias, scope: Scope, rows: Side, columns: Side, kernels: Kernels) -> None:
+        self.best, self.bias, self.scope, self.kernels = best, bias, scope, kernels
+        self.rows, self.columns = rows, columns
+        n_rows, self.k = best.columns.shape
+        self.pending = Pending(_capacity(self.k), n_rows)
+        self.floor = np.full(n_rows, -np.inf)
+        self.relative = 0.0
+
+    def update(self, tile: Tile) -> None:
+        scores, error = self.bias.apply(tile)
+        self._agree_on_error(tile, error)
+        begin = np.zeros(tile.n_rows, np.int64)
+        while True:
+            self.kernels.collect(tile, scores, self._least(tile, error), self.scope, self.pending, begin)
+            full = np.flatnonzero(begin < tile.n_columns)
+            if not len(full):
+                return
+            self._make_room(full + tile.row_start)
+
+    def _agree_on_error(self, tile: Tile, error: FloatArray) -> None:
+        """One bound serves all that is pending in a row; where a tile's is far off, the row is settled first."""
+        known, self.relative = self.pending.error[tile.rows], tile.relative
+        apart = (self.pending.count[tile.rows] > 0) & ((error > 1.5 * known) | (known > 1.5 * error))
+        if apart.any():
+            self._settle(np.flatnonzero(apart) + tile.row_start)
+        waiting = self.pending.count[tile.rows] > 0
+        self.pending.error[tile.rows] = np.where(waiting, np.maximum(known, error), error)
+
+    def _least(self, tile: Tile, error: FloatArray) -> Array:
+        """The smallest screened ranking score that can still stand for the floor, in the precision of the tile."""
+        least = self.floor[tile.rows] - error
+        least = np.where(least > 0, least / (1 + tile.relative), least / (1 - tile.relative))
+        return lower(least, np.float32 if tile.scores.dtype == np.int16 else tile.scores.dtype)
+
+    def _make_room(self, rows: IntArray) -> None:
+        """Drop from full rows what the k-th best of the screened scores rules out; settle rows that stay crowded."""
+        scores, error = self.pending.scores[rows], self.pending.error[rows]
+        place = scores.shape[1] - self.k
+        kth = np.partition(scores, place, axis=1)[:, place]
+        self.floor[rows] = np.maximum(self.floor[rows], kth - error - self.relative * np.abs(kth))
+        kept = scores + error[:, None] + self.relative * np.abs(scores) >= self.floor[rows, None]
+        i, j = np.nonzero(kept)
+        count = kept.sum(axis=1)
+        place_now = np.arange(len(i)) - (np.cumsum(count) - count)[i]
+        columns = self.pending.columns[rows[i], j]
+        self.pending.scores[rows[i], place_now] = scores[i, j]
+        self.pending.columns[rows[i], place_now] = columns
+        self.pending.count[rows] = count
+        crowded = count > scores.shape[1] - 32
+        if crowded.any():
+            self._settle(rows[crowded])
+
+    def _settle(self, rows: IntArray) -> None:
+        """Score all that is pending in some rows by the definition."""
+        per_row = self.pending.count[rows]
+        step = max(1, definition.CHUNK_NUMBERS // 8)
+        edges = np.searchsorted(np.cumsum(per_row), np.arange(step, per_row.sum() + step, step), "right")
+        for part in np.split(rows, np.unique(edges)):
+            self._settle_part(part)
+            self.columns.release()
+        self.pending.count[rows] = 0
+        self.floor[rows] = np.maximum(self.floor[rows], self.best.scores[rows, -1])
+
+    def _settle_part(self, rows: IntArray) -> None:
+        count = self.pending.count[rows]
+        i = np.repeat(np.arange(len(rows)), count)
+        place = np.arange(len(i)) - (np.cumsum(count) - count)[i]
+        at, to = rows[i], self.pending.columns[rows[i], place].astype(np.int64)
+        if not len(at):
+            return
+        screened = self.pending.scores[at, place]
+        exact = self.kernels.pair_scores(self.rows.vectors, self.columns.vectors, at, to) - self.bias.at(at, to)
+        check_bound(screened, exact, self.pending.error[at] + self.relative * np.abs(screened))
+        self.kernels.settle(self.best, at, to, exact)
+
+    def merge(self, other: TopKState) -> None:
+        for each in (self, other):
+            each._settle(np.flatnonzero(each.pending.count))
+        rows, places = np.nonzero(other.best.columns >= 0)
+        if len(rows):
+            self.kernels.settle(self.best, rows, other.best.columns[rows, places], other.best.scores[rows, places])
+        np.maximum(self.best.left_out, other.best.left_out, out=self.best.left_out)
+        np.maximum(self.floor, self.best.scores[:, -1], out=self.floor)
+
+    def finish(self) -> Neighbours:
+        self._settle(np.flatnonzero(self.pending.count))
+        best = self.best
+        return Neighbours(best.columns, best.scores, len(best.order), True, best.left_out == best.scores[:, -1])
+
+
+@dataclass(frozen=True, eq=False)
+class TopKMean:
+    """Mean of the k best scores of every row, (n_rows,) float64; the same bits for any tiling.
+
+    k, of, exclude, allow, allow_row : as in :class:`TopK`, from whose exact scores it is formed.
+    """
+
+    k: int
+    of: Which = field(default="queries", kw_only=True)
+    exclude: Relevance | None = field(default=None, kw_only=True)
+    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
+    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
+    screen: Screen = field(default="bfloat16", init=False)
+
+    def __post_init__(self) -> None:
+        self._best()
+
+    def _best(self) -> TopK:
+        return TopK(self.k, of=self.of, exclude=self.exclude, allow=self.allow, allow_row=self.allow_row)
+
+    def state_bytes(self, n_rows: int, n_columns: int) -> int:
+        return self._best().state_bytes(n_rows, n_columns)
+
+    def begin(self, rows: Side, columns: Side, kernels: Kernels) -> TopKMeanState:
+        return TopKMeanState(self._best().begin(rows, columns, kernels))
+
+
+class TopKMeanState:
+    """The state of a top-k search, averaged at the end."""
+
+    def __init__(self, best: TopKState) -> None:
+        self.best, self.update = best, best.update
+
+    def merge(self, other: TopKMeanState) -> None:
+        self.best.merge(other.best)
+
+    def finish(self) -> FloatArray:
+        return np.asarray(self.best.finish().scores.mean(axis=1), np.float64)
+
+
+def k_occurrence(neighbours: Neighbours) -> IntArray:
+    """(n_gallery,) how many queries have each gallery item among their k nearest; items never retrieved count 0.
+
+    >>> lists = Neighbours(np.array([[0, 1], [1, 0], [1, 2]]), np.zeros((3, 2)), 5, True, np.zeros(3, bool))
+    >>> k_occurrence(lists)
+    array([2, 3, 1, 0, 0])
+    """
+    return np.bincount(neighbours.indices.ravel(), minlength=neighbours.n_gallery)

@@ -1,0 +1,251 @@
+"""Exact ranks of the positives, and exact histograms: how many columns score above given thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.search.definition import Array, Screen, lower, upper
+from workbench.search.restrict import Bias, Scope, Which, check_shape, check_side, pair_keys
+from workbench.search.tile import Kernels, Side, Tile
+from workbench.types import FloatArray, IntArray, Ranks, Relevance
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """For the rows of one tile: sorted thresholds as screened scores see them, and the counts to fill.
+
+    The thresholds of row i are ``start[i] : start[i] + size[i]`` of ``low`` and ``high``, ascending: a screened score
+    above ``high`` is surely above the threshold, one below ``low`` surely below. above (m, most) : what is counted.
+    """
+
+    start: IntArray
+    size: IntArray
+    low: Array
+    high: Array
+    above: IntArray
+
+    @classmethod
+    def of(
+        cls, first: IntArray, size: IntArray, targets: FloatArray, error: FloatArray, dtype: npt.DTypeLike
+    ) -> Thresholds:
+        """The targets ``first[i] : first[i] + size[i]`` of each row, widened by the error (m,) of its scores."""
+        start = np.cumsum(size) - size
+        source = np.arange(int(size.sum())) + np.repeat(first - start, size)
+        wide = np.repeat(error, size)
+        low, high = lower(targets[source] - wide, dtype), upper(targets[source] + wide, dtype)
+        return cls(start, size, low, high, np.zeros((len(size), int(size.max(initial=0))), np.int64))
+
+
+class Counter:
+    """Counts per target over all tiles: columns strictly better, columns tied with it.
+
+    targets : scores to count against; those of row i are ``first[i] : last[i]``, ascending (rows may share targets).
+    known : keys (ascending) and exact ranking scores of pairs that need not be scored again.
+    """
+
+    def __init__(
+        self,
+        targets: FloatArray,
+        first: IntArray,
+        last: IntArray,
+        bias: Bias,
+        scope: Scope,
+        known: tuple[IntArray, FloatArray],
+    ) -> None:
+        self.targets, self.first, self.last = targets, first, last
+        self.bias, self.scope, self.known = bias, scope, known
+        self.better = np.zeros(len(targets), np.int64)
+        self.tied = np.zeros(len(targets), np.int64)
+
+    def update(self, tile: Tile) -> None:
+        first = self.first[tile.rows]
+        size = self.last[tile.rows] - first
+        if not size.any():
+            return
+        scores, error = self.bias.apply(tile)
+        thresholds = Thresholds.of(first, size, self.targets, error, tile.scores.dtype)
+        for i, j in tile.kernels.count(tile, scores, thresholds, self.scope):
+            self.decide(i + tile.row_start, self._exact(tile, i, j))
+        place = np.arange(thresholds.above.shape[1])
+        counted = place < size[:, None]
+        index = (first[:, None] + place)[counted]
+        begin = int(index.min())
+        above = np.bincount(index - begin, thresholds.above[counted]).astype(np.int64)
+        self.better[begin : begin + len(above)] += above
+
+    def decide(self, rows: IntArray, scores: FloatArray, sign: int = 1) -> None:
+        """Count exact ranking scores of some rows against every target of the row."""
+        if not len(rows):
+            return
+        first, last = self.first[rows], self.last[rows]
+        reached = _bisect(self.targets, first, last, scores, np.less)
+        passed = _bisect(self.targets, reached, last, scores, np.less_equal)
+        begin, end = int(first.min()), int(last.max())
+        part = slice(begin, end)
+        self.better[part] += sign * _covered(first - begin, reached - begin, end - begin)
+        self.tied[part] += sign * _covered(reached - begin, passed - begin, end - begin)
+
+    def _exact(self, tile: Tile, i: IntArray, j: IntArray) -> FloatArray:
+        rows, columns = i + tile.row_start, j + tile.column_start
+        keys, scores = self.known
+        exact, new = np.empty(len(i)), np.ones(len(i), bool)
+        if len(keys):
+            wanted = pair_keys(rows, columns)
+            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            new = keys[place] != wanted
+            exact[~new] = scores[place[~new]]
+        exact[new] = tile.exact(i[new], j[new]) - self.bias.at(rows[new], columns[new])
+        return exact
+
+    def merge(self, other: Counter) -> None:
+        self.better += other.better
+        self.tied += other.tied
+
+
+def _bisect(targets: FloatArray, first: IntArray, last: IntArray, values: FloatArray, before: np.ufunc) -> IntArray:
+    """For each value the first place in its ascending slice whose target is not ``before`` the value."""
+    low, high = first.copy(), last.copy()
+    open_ = low < high
+    while open_.any():
+        middle = (low + high) // 2
+        right = open_ & before(targets[np.minimum(middle, len(targets) - 1)], values)
+        low = np.where(right, middle + 1, low)
+        high = np.where(open_ & ~right, middle, high)
+        open_ = low < high
+    return low
+
+
+def _covered(first: IntArray, last: IntArray, n: int) -> IntArray:
+    """(n,) how many of the ranges ``first : last`` hold each place."""
+    opened, closed = np.bincount(first, minlength=n + 1), np.bincount(last, minlength=n + 1)
+    return np.cumsum(opened - closed)[:n]
+
+
+@dataclass(frozen=True, eq=False)
+class RankPositives:
+    """Exact rank of every positive of every row: how many columns score strictly higher, how many the same.
+
+    relevance : (n_rows, n_columns), so for ``of="gallery"`` the transposed one; grades above zero are positives.
+    Other positives of the same row count like any other column; a positive is never counted against itself.
+    bias, bias_row, of, exclude, allow, allow_row : as in :class:`TopK`; columns out of scope do not count, and a
+    positive out of scope is an error. Gives :class:`~workbench.types.Ranks`.
+    Cost: one exact score per positive, then a scan that hardly depends on the number of positives of a row.
+    """
+
+    relevance: Relevance
+    bias: npt.ArrayLike | None = field(default=None, kw_only=True)
+    bias_row: npt.ArrayLike | None = field(default=None, kw_only=True)
+    of: Which = field(default="queries", kw_only=True)
+    exclude: Relevance | None = field(default=None, kw_only=True)
+    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
+    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
+    screen: Screen = field(default="float32", init=False)
+
+    def __post_init__(self) -> None:
+        check_side(self.of)
+
+    def state_bytes(self, n_rows: int, n_columns: int) -> int:
+        excluded = 0 if self.exclude is None else len(self.exclude.items)
+        return 96 * len(self.relevance.items) + 40 * excluded + 16 * n_rows
+
+    def begin(self, rows: Side, columns: Side, kernels: Kernels) -> RankState:
+        n_rows, n_columns = len(rows.vectors), len(columns.vectors)
+        check_shape("relevance", self.relevance, n_rows, n_columns)
+        bias = Bias.of(self.bias, self.bias_row, n_rows, n_columns)
+        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        labelled = self.relevance.positives
+        own, items = labelled.queries, labelled.items
+        outside = np.flatnonzero(~scope.sees(own, items)) if not scope.everything else []
+        if len(outside):
+            raise ValueError(
+                f"{len(outside)} of {len(items)} positives are excluded or not allowed (the first: row "
+                f"{own[outside[0]]}, column {items[outside[0]]}); they have no rank: take them out of relevance"
+            )
+        scores = kernels.pair_scores(rows.vectors, columns.vectors, own, items) - bias.at(own, items)
+        state = RankState(labelled, scores, bias, scope)
+        out_rows, out_columns = scope.pairs
+        if len(out_rows):
+            hidden = kernels.pair_scores(rows.vectors, columns.vectors, out_rows, out_columns)
+            state.counter.decide(out_rows, hidden - bias.at(out_rows, out_columns), sign=-1)
+        columns.release()
+        return state
+
+
+class RankState:
+    """Counts per positive; the positives of a row are kept in ascending order of their score."""
+
+    def __init__(self, labelled: Relevance, scores: FloatArray, bias: Bias, scope: Scope) -> None:
+        self.labelled = labelled
+        self.order = np.lexsort((scores, labelled.queries))
+        known = pair_keys(labelled.queries, labelled.items), scores
+        edges = labelled.indptr
+        self.counter = Counter(scores[self.order], edges[:-1], edges[1:], bias, scope, known)
+        self.update = self.counter.update
+
+    def merge(self, other: RankState) -> None:
+        self.counter.better += other.counter.better
+        self.counter.tied += other.counter.tied
+
+    def finish(self) -> Ranks:
+        better, tied = np.empty(len(self.order), np.int64), np.empty(len(self.order), np.int64)
+        better[self.order] = self.counter.better
+        tied[self.order] = self.counter.tied - 1  # every positive meets itself once, with the same bits by definition
+        p = self.labelled
+        depth = np.full(p.n_queries, p.n_gallery, np.int64)
+        return Ranks(p.indptr, p.items, p.grades, better, tied, depth, p.n_gallery)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreHistogram:
+    """How many pairs score in each bin, exactly: (n_edges + 1,) int64.
+
+    edges : ascending. Entry 0 counts scores below the first edge, entry b those with ``edges[b - 1] <= score <
+    edges[b]``, the last entry those at or above the last edge. exclude, allow, allow_row : as in :class:`TopK`.
+    """
+
+    edges: npt.ArrayLike
+    of: Which = field(default="queries", kw_only=True)
+    exclude: Relevance | None = field(default=None, kw_only=True)
+    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
+    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
+    screen: Screen = field(default="float32", init=False)
+
+    def __post_init__(self) -> None:
+        check_side(self.of)
+        edges = np.asarray(self.edges, np.float64)
+        if edges.ndim != 1 or not len(edges) or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
+            raise ValueError(f"edges must be finite numbers in ascending order; got {self.edges!r:.80}")
+        object.__setattr__(self, "edges", edges)
+
+    def state_bytes(self, n_rows: int, n_columns: int) -> int:
+        return 64 * np.size(self.edges) + 16 * n_rows
+
+    def begin(self, rows: Side, columns: Side, kernels: Kernels) -> HistogramState:
+        n_rows, n_columns = len(rows.vectors), len(columns.vectors)
+        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        edges = np.asarray(self.edges, np.float64)
+        first, last = np.zeros(n_rows, np.int64), np.full(n_rows, len(edges))
+        nothing = np.zeros(0, np.int64), np.zeros(0)
+        counter = Counter(edges, first, last, Bias.of(None, None, n_rows, n_columns), scope, nothing)
+        out_rows, out_columns = scope.pairs
+        if len(out_rows):
+            counter.decide(out_rows, kernels.pair_scores(rows.vectors, columns.vectors, out_rows, out_columns), sign=-1)
+        return HistogramState(counter, int(scope.left.sum()))
+
+
+class HistogramState:
+    """Counts of scores at or above every edge."""
+
+    def __init__(self, counter: Counter, n_pairs: int) -> None:
+        self.counter, self.n_pairs, self.update = counter, n_pairs, counter.update
+
+    def merge(self, other: HistogramState) -> None:
+        self.counter.better += other.counter.better
+        self.counter.tied += other.counter.tied
+
+    def finish(self) -> IntArray:
+        reached = self.counter.better + self.counter.tied
+        return -np.diff(np.concatenate([[self.n_pairs], reached, [0]]))

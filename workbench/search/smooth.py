@@ -1,0 +1,85 @@
+"""A smooth maximum of every row at a temperature: the bank statistic behind inverted softmax and its relatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.search import definition
+from workbench.search.definition import Screen
+from workbench.search.restrict import Scope, Which, check_side
+from workbench.search.tile import Kernels, Side, Tile
+from workbench.types import FloatArray, Relevance
+
+
+@dataclass(frozen=True, eq=False)
+class LogSumExp:
+    """A smooth maximum of every row: ``log(sum_columns exp(beta * score)) / beta``, (n_rows,) float64.
+
+    beta > 0 : inverse temperature. of : whose items are the rows. exclude : (n_rows, n_columns) pairs whose positives
+    (grade > 0) are left out; allow, allow_row : as in :class:`TopK`. The sum over the ``n_left`` remaining columns is
+    then scaled by ``n_columns / n_left``, so that rows with fewer columns are not favoured. A row with nothing left is
+    an error.
+    Scores come from a float64 product and are added in tile order: the same tiles give the same bits, other tiles
+    agree to 1e-12 of the largest score or of 1 / beta, whichever is greater.
+    """
+
+    beta: float
+    of: Which = field(default="queries", kw_only=True)
+    exclude: Relevance | None = field(default=None, kw_only=True)
+    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
+    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
+    screen: Screen = field(default="float64", init=False)
+
+    def __post_init__(self) -> None:
+        check_side(self.of)
+        if not 0 < self.beta < np.inf:
+            raise ValueError(f"beta must be a positive number; got {self.beta!r}")
+
+    def state_bytes(self, n_rows: int, n_columns: int) -> int:
+        return 16 * n_rows
+
+    def begin(self, rows: Side, columns: Side, kernels: Kernels) -> LogSumExpState:
+        n_rows, n_columns = len(rows.vectors), len(columns.vectors)
+        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        if not scope.left.all():
+            raise ValueError(f"a row has all its {n_columns} columns excluded; its log-sum is not defined")
+        return LogSumExpState(float(self.beta), scope, n_rows, n_columns)
+
+
+class LogSumExpState:
+    """Largest exponent so far and the sum of exponentials relative to it."""
+
+    def __init__(self, beta: float, scope: Scope, n_rows: int, n_columns: int) -> None:
+        self.beta, self.scope, self.n_columns = beta, scope, n_columns
+        self.largest, self.total = np.full(n_rows, -np.inf), np.zeros(n_rows)
+
+    def update(self, tile: Tile) -> None:
+        hidden = None if self.scope.everything else self.scope.hidden(tile)
+
+        def add(part: slice) -> None:
+            scores = tile.scores[part].reshape(part.stop - part.start, -1)[:, : tile.n_columns]
+            exponents = self.beta * scores
+            if hidden is not None:
+                exponents[hidden[part]] = -np.inf
+            largest = exponents.max(axis=1)
+            exponents -= np.where(largest > -np.inf, largest, 0.0)[:, None]
+            rows = slice(tile.row_start + part.start, tile.row_start + part.stop)
+            self._add(rows, largest, np.exp(exponents, out=exponents).sum(axis=1))
+
+        least = max(1, definition.CHUNK_NUMBERS // max(tile.n_columns, 1) // 2)
+        tile.kernels.in_parallel(add, tile.n_rows, least)
+
+    def _add(self, rows: slice, largest: FloatArray, total: FloatArray) -> None:
+        joint = np.maximum(self.largest[rows], largest)
+        base = np.where(joint > -np.inf, joint, 0.0)
+        self.total[rows] = self.total[rows] * np.exp(self.largest[rows] - base) + total * np.exp(largest - base)
+        self.largest[rows] = joint
+
+    def merge(self, other: LogSumExpState) -> None:
+        self._add(slice(None), other.largest, other.total)
+
+    def finish(self) -> FloatArray:
+        return (self.largest + np.log(self.total) + np.log(self.n_columns / self.scope.left)) / self.beta

@@ -1,0 +1,258 @@
+"""The score matrix in tiles, each with a proof of how far its scores can be from the scores of the pairs."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from workbench.search import definition
+from workbench.search.definition import Array, Screen, error_factor
+from workbench.types import FloatArray, IntArray
+
+_BFLOAT16_ROUNDING = 2.0**-8
+LARGEST_NORM: dict[str, float] = {"bfloat16": 1e15, "float32": 1e15, "float64": 1e150}
+
+
+class Kernels(Protocol):
+    """The inner loops of a scan, in numpy (``plain``) or compiled by numba (``compiled``); results are equal."""
+
+    width: int
+
+    def tile_limits(self, screen: Screen, consumers: Sequence[Any]) -> tuple[int, tuple[int, int]]: ...
+    def laid_out(self, values: Array) -> Array: ...
+    def values(self, scores: Array, i: IntArray, j: IntArray) -> FloatArray: ...
+    def transposed(self, scores: Array, n_rows: int, n_columns: int) -> Array: ...
+    def pair_scores(self, queries: Array, gallery: Array, rows: IntArray, columns: IntArray) -> FloatArray: ...
+    def collect(self, tile: Tile, scores: Array, least: Array, scope: Any, pending: Any, begin: IntArray) -> None: ...
+    def count(self, tile: Tile, scores: Array, thresholds: Any, scope: Any) -> Iterator[tuple[IntArray, IntArray]]: ...
+    def settle(self, best: Any, rows: IntArray, columns: IntArray, scores: FloatArray) -> None: ...
+    def in_parallel(self, work: Callable[[slice], None], n: int, least: int) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of the comparison.
+
+    vectors (n, dim). norms (n,) : lengths in float64. moved (n,) : how far casting to bfloat16 moves each vector, an
+    upper bound; zero for other precisions, whose casting is in :func:`~workbench.search.definition.error_factor`.
+    """
+
+    vectors: Array
+    norms: FloatArray
+    moved: FloatArray
+
+    @classmethod
+    def of(cls, vectors: Array, name: str, screen: Screen = "float32") -> Side:
+        array = np.asarray(vectors)
+        if array.ndim != 2 or 0 in array.shape:
+            raise ValueError(f"{name} must have shape (n, dim) with n, dim >= 1; got {array.shape}")
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name} must be float32 or float64; got {array.dtype}: convert with .astype(np.float32)")
+        side = cls(array, np.empty(len(array)), np.zeros(len(array)))
+        side._measure(name, screen)
+        return side
+
+    def _measure(self, name: str, screen: Screen) -> None:
+        """Lengths, read in chunks; NaN and infinity are an error."""
+        step = max(1, definition.CHUNK_NUMBERS // self.vectors.shape[1])
+        for number, start in enumerate(range(0, len(self.vectors), step)):
+            part = self.vectors[start : start + step].astype(np.float64)
+            self.norms[start : start + step] = np.sqrt(np.einsum("ij,ij->i", part, part))
+            if screen == "bfloat16":
+                self.moved[start : start + step] = _moved_by_bfloat16(part)
+            if number % 64 == 63:
+                self.release()
+        self.release()
+        bad = np.flatnonzero(~(self.norms <= LARGEST_NORM["float64"]))
+        if len(bad):
+            raise ValueError(
+                f"{len(bad)} of {len(self.vectors)} {name} vectors hold NaN or infinity or are longer than "
+                f"{LARGEST_NORM['float64']:g} (first row: {bad[0]}); drop them or encode them again"
+            )
+
+    @cached_property
+    def _mapping(self) -> mmap.mmap | None:
+        """The file mapping behind the vectors, if giving back its pages loses nothing."""
+        base: Any = self.vectors
+        while base is not None and not isinstance(base, mmap.mmap):
+            if isinstance(base, np.memmap) and base.mode == "c":
+                return None
+            base = getattr(base, "base", None)
+        return base if hasattr(mmap, "MADV_DONTNEED") else None
+
+    def release(self) -> None:
+        """Let the system take back the pages of a memory-mapped file: they are read again when needed."""
+        if self._mapping is not None:
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def longest(self) -> float:
+        return float(self.norms.max())
+
+
+def _moved_by_bfloat16(vectors: FloatArray) -> FloatArray:
+    """(n,) |x - cast(x)| with cast as in :class:`TorchProduct` (float32 first), rounded up."""
+    import torch
+
+    narrow = torch.from_numpy(vectors.astype(np.float32)).bfloat16().double().numpy()
+    apart = narrow - vectors
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", apart, apart)) * (1 + 1e-6) + 1e-30)
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Screened scores of some rows against some columns, with what is needed to know how far they can be trusted.
+
+    scores : (m, n) screened scores in the layout of ``kernels``; bfloat16 as bit patterns (int16). row_start,
+    column_start : where the tile lies. rows_of, columns_of : the two whole sides. n_rows, n_columns : of the tile.
+    factor, underflow, relative : a screened score s is within ``error + relative * |s|`` of the score of its pair.
+    """
+
+    row_start: int
+    column_start: int
+    n_rows: int
+    n_columns: int
+    scores: Array
+    rows_of: Side
+    columns_of: Side
+    factor: float
+    underflow: float
+    relative: float
+    kernels: Kernels = field(repr=False)
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.row_start, self.row_start + self.n_rows)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.column_start, self.column_start + self.n_columns)
+
+    @cached_property
+    def reach(self) -> FloatArray:
+        """(m,) no score in the row is larger than this in absolute value (Cauchy-Schwarz)."""
+        return self.rows_of.norms[self.rows] * float(self.columns_of.norms[self.columns].max())
+
+    @cached_property
+    def error(self) -> FloatArray:
+        """(m,) how far any screened score of the row can be from the score of its pair."""
+        row, row_moved = self.rows_of.norms[self.rows], self.rows_of.moved[self.rows]
+        column = float(self.columns_of.norms[self.columns].max())
+        column_moved = float(self.columns_of.moved[self.columns].max())
+        cast = (row + row_moved) * (column + column_moved)
+        return self.factor * cast + row_moved * column + (row + row_moved) * column_moved + self.underflow
+
+    @cached_property
+    def T(self) -> Tile:
+        """The same tile seen from the gallery: its items are the rows."""
+        scores = self.kernels.transposed(self.scores, self.n_rows, self.n_columns)
+        return Tile(
+            self.column_start, self.row_start, self.n_columns, self.n_rows, scores, self.columns_of, self.rows_of,
+            self.factor, self.underflow, self.relative, self.kernels,
+        )  # fmt: skip
+
+    def exact(self, i: IntArray, j: IntArray) -> FloatArray:
+        """Pair scores at positions (i, j) of the tile. Refuses to go on if a screened score broke its bound."""
+        scores = self.kernels.pair_scores(
+            self.rows_of.vectors, self.columns_of.vectors, i + self.row_start, j + self.column_start
+        )
+        screened = self.kernels.values(self.scores, i, j)
+        check_bound(screened, scores, self.error[i] + self.relative * np.abs(screened))
+        return scores
+
+
+def check_bound(screened: FloatArray, exact: FloatArray, error: FloatArray) -> None:
+    """Refuse to go on if a screened score is farther from the score of the pair than rounding can explain."""
+    apart = np.abs(screened - exact)
+    if (apart > error).any():
+        raise FloatingPointError(
+            f"a matrix product is {apart.max():.3g} away from the score of the pair, more than rounding can explain; "
+            "the linear algebra library computes with less precision than it says: switch off its reduced-precision "
+            "mode or use screen='float64'"
+        )
+
+
+class Product(Protocol):
+    """A matrix product in the screening precision: ``cast`` brings vectors there, ``multiply`` gives the scores."""
+
+    def cast(self, vectors: Array, n_padded: int) -> Any: ...
+    def multiply(self, left: Any, right: Any) -> Array: ...
+
+
+class NumpyProduct:
+    """The product of the linear algebra library behind numpy."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype, self.out = np.dtype(dtype), np.empty(0)
+
+    def cast(self, vectors: Array, n_padded: int) -> Array:
+        return padded(vectors, n_padded, self.dtype)
+
+    def multiply(self, left: Array, right: Array) -> Array:
+        shape = (len(left), len(right))
+        if self.out.size != shape[0] * shape[1]:
+            self.out = np.empty(shape, self.dtype)
+        return np.matmul(left, right.T, out=self.out.reshape(shape))
+
+
+class TorchProduct:
+    """The product of torch: bfloat16 on a processor with units for it (summed in float32), or any GPU."""
+
+    def __init__(self, dtype: str, device: str) -> None:
+        import torch
+
+        self.torch, self.dtype, self.device = torch, getattr(torch, dtype), device
+        self.source = "float32" if dtype == "bfloat16" else dtype
+        self.out = torch.empty(0, dtype=self.dtype, device=device)
+
+    def cast(self, vectors: Array, n_padded: int) -> Any:
+        block = self.torch.from_numpy(padded(vectors, n_padded, np.dtype(self.source)))
+        return block.to(device=self.device, dtype=self.dtype)
+
+    def multiply(self, left: Any, right: Any) -> Array:
+        shape = (len(left), len(right))
+        if self.out.numel() != shape[0] * shape[1]:
+            self.out = self.torch.empty(shape, dtype=self.dtype, device=self.device)
+        product = self.torch.mm(left, right.T, out=self.out.view(shape)).cpu()
+        bits = product.view(self.torch.int16) if self.dtype == self.torch.bfloat16 else product
+        return np.asarray(bits.numpy())
+
+
+def padded(vectors: Array, n: int, dtype: np.dtype[Any]) -> Array:
+    """A contiguous copy in another precision with rows of zeros up to n."""
+    out = np.zeros((n, vectors.shape[1]), dtype) if n > len(vectors) else np.empty((n, vectors.shape[1]), dtype)
+    out[: len(vectors)] = vectors
+    return out
+
+
+def tiles(
+    queries: Side, gallery: Side, *, shape: tuple[int, int], screen: Screen, kernels: Kernels, device: str = "cpu"
+) -> Iterator[Tile]:
+    """The score matrix in tiles of at most ``shape``; each block of the gallery is read once.
+
+    A tile is valid until the next one is asked for: its scores live in a buffer that is used again.
+    """
+    dim = queries.vectors.shape[1]
+    factor = error_factor(dim, screen)
+    tiny = float(np.finfo("float64" if screen == "float64" else "float32").tiny)
+    underflow = 2 * dim * tiny * (1 + queries.longest + gallery.longest)
+    relative = _BFLOAT16_ROUNDING if screen == "bfloat16" else 0.0
+    on_torch = screen == "bfloat16" or device != "cpu"
+    product: Product = TorchProduct(screen, device) if on_torch else NumpyProduct(screen)
+    for column in range(0, len(gallery.vectors), shape[1]):
+        part = gallery.vectors[column : column + shape[1]]
+        block = product.cast(part, -(-len(part) // kernels.width) * kernels.width)
+        gallery.release()
+        for row in range(0, len(queries.vectors), shape[0]):
+            own = queries.vectors[row : row + shape[0]]
+            scores = kernels.laid_out(product.multiply(product.cast(own, len(own)), block))
+            yield Tile(
+                row, column, len(own), len(part), scores, queries, gallery, factor, underflow,
+                relative, kernels,
+            )  # fmt: skip
+        queries.release()
