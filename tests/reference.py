@@ -35,6 +35,8 @@ def metric_of_list(text: str, grades: list[float], n_positives: int, all_grades:
             if grade > 0:
                 return float(rank) if name in ("MedR", "MeanR") else 1 / rank
         return 0.0
+    if name == "mINP":
+        return n_positives / max(rank for rank, grade in enumerate(grades, start=1) if grade > 0)
     if name in ("AP", "mAP"):
         return _metric_summed_precision(top) / {
             "norm=min)": min(k, n_positives),
@@ -65,20 +67,38 @@ def _metric_discounted(grades: list[float], exponential: bool) -> float:
 
 
 def metric_over_orders(
-    text: str, scores: list[float], grades: list[float], missing: list[float] | None = None
+    text: str,
+    scores: list[float],
+    grades: list[float],
+    missing: list[float] | None = None,
+    judged: list[bool] | None = None,
 ) -> tuple[float, float, float]:
     """(mean, smallest, largest) of a metric over every order of the items that sorts the scores; few items only.
 
-    missing : grades of positives that are not in the list at all.
+    missing : grades of positives that are not in the list at all. judged : which items are left in the list.
     """
     everything = [grade for grade in [*grades, *(missing or [])] if grade > 0]
     values = []
-    for order in itertools.permutations(range(len(scores))):
-        sorted_scores = [scores[item] for item in order]
-        if sorted_scores == sorted(scores, reverse=True):
-            ordered = [grades[item] for item in order]
-            values.append(metric_of_list(text, ordered, len(everything), everything))
+    for order in metric_orders(scores):
+        ordered = [grades[item] for item in order if judged is None or judged[item]]
+        values.append(metric_of_list(text, ordered, len(everything), everything))
     return sum(values) / len(values), min(values), max(values)
+
+
+def metric_orders(scores: list[float]) -> list[tuple[int, ...]]:
+    """Every order of the items in which the scores fall or stay."""
+    falling = sorted(scores, reverse=True)
+    orders = itertools.permutations(range(len(scores)))
+    return [order for order in orders if [scores[item] for item in order] == falling]
+
+
+def metric_places(items, scores, wanted: int) -> tuple[int, int] | None:
+    """(better, tied) of one item in a list by comparing it with every other one, None if it is not there."""
+    listed = dict(zip(items, scores, strict=True))
+    if wanted not in listed:
+        return None
+    others = [score for item, score in listed.items() if item != wanted]
+    return sum(s > listed[wanted] for s in others), sum(s == listed[wanted] for s in others)
 
 
 # ---- search: every pair of two sides, one row after the other ----

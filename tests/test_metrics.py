@@ -18,16 +18,39 @@ from workbench.metrics import (
     definition,
     parse_metric,
     per_query,
+    per_query_all,
     ranks_from_lists,
     ranks_from_scores,
 )
 from workbench.types import Ranks, Relevance
 
 NAMES = [
-    "hit@1", "hit@3", "R@1", "R@3", "P@2", "P@5", "R-precision", "AP", "AP@3", "AP(norm=min)@3", "AP(norm=hits)",
-    "AP(norm=hits)@2", "AP(norm=hits)@4", "mAP@R", "nDCG", "nDCG@2", "nDCG(gain=exp)@4", "nDCG(gain=exp)", "MRR",
-    "RR@2", "RR@4", "MedR", "MeanR",
-]  # fmt: skip
+    "hit@1",
+    "hit@3",
+    "R@1",
+    "R@3",
+    "P@2",
+    "P@5",
+    "R-precision",
+    "AP",
+    "AP@3",
+    "AP(norm=min)@3",
+    "AP(norm=hits)",
+    "AP(norm=hits)@2",
+    "AP(norm=hits)@4",
+    "mAP@R",
+    "nDCG",
+    "nDCG@2",
+    "nDCG(gain=exp)@4",
+    "nDCG(gain=exp)",
+    "MRR",
+    "RR@2",
+    "RR@4",
+    "MedR",
+    "MeanR",
+    "mINP",
+]
+COMPLETE = ("MedR", "MeanR", "mINP")  # fmt: skip
 
 
 def one_query(scores: list[float], grades: list[float]) -> Ranks:
@@ -70,7 +93,7 @@ def test_expected_worst_and_best_equal_the_count_over_every_order(name: str) -> 
     assert checked >= 20
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("MedR", "MeanR")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in COMPLETE])
 def test_short_lists_taken_as_is_score_what_they_miss_as_never_found(name: str) -> None:
     for scores, grades in worlds(40):
         items = [item for item, grade in enumerate(grades) if grade > 0]
@@ -169,6 +192,9 @@ def test_large_tie_groups_equal_the_sum_over_their_places(start: int, size: int,
     first = [math.comb(size - i, n_positives - 1) / total for i in range(1, size - n_positives + 2)]
     reciprocal = math.fsum(chance / (start + i) for i, chance in enumerate(first, start=1))
     assert per_query("MRR", ranks).expected[0] == pytest.approx(reciprocal, rel=1e-11)
+    last = [math.comb(i - 1, n_positives - 1) / total for i in range(n_positives, size + 1)]
+    penalty = math.fsum(n_positives * chance / (start + i) for i, chance in enumerate(last, start=n_positives))
+    assert per_query("mINP", ranks).expected[0] == pytest.approx(penalty, rel=1e-11)
     half = start + size // 3
     by_hits = 0.0
     for hits in range(1, min(size // 3, n_positives) + 1):
@@ -177,6 +203,28 @@ def test_large_tie_groups_equal_the_sum_over_their_places(start: int, size: int,
         run = 1 + np.arange(n) * (hits - 1) / (n - 1)
         by_hits += chance * math.fsum(run / places[:n]) / n
     assert per_query(f"AP(norm=hits)@{half}", ranks).expected[0] == pytest.approx(by_hits, rel=1e-10)
+
+
+def test_mean_inverse_negative_penalty_of_positives_at_ranks_2_and_5() -> None:
+    """Two positives, the harder one at rank 5: 2/5. A third one tied with the last two places makes it 3/6."""
+    assert per_query("mINP", one_query([6, 5, 4, 3, 2, 1, 0], [0, 1, 0, 0, 1, 0, 0])).expected[0] == 2 / 5
+    tied = per_query("mINP", one_query([6, 5, 4, 3, 2, 2, 0], [0, 1, 0, 0, 1, 0, 0]))
+    assert (tied.best[0], tied.worst[0]) == (2 / 5, 2 / 6)
+    assert tied.expected[0] == pytest.approx((2 / 5 + 2 / 6) / 2)
+
+
+def test_many_metrics_at_once_equal_each_one_alone() -> None:
+    ranks = ranks_from_scores(
+        np.random.default_rng(2).integers(0, 5, (9, 11)),
+        Relevance.from_pairs(np.repeat(np.arange(8), 2), np.arange(16) % 11, n_queries=9, n_gallery=11),
+    )
+    together = per_query_all([*NAMES, parse_metric("hit@2"), "AP(norm=all)@3"], ranks)
+    assert list(together) == [*NAMES, "hit@2"]
+    for name, values in together.items():
+        alone = per_query(name, ranks)
+        for side in ("expected", "worst", "best"):
+            np.testing.assert_array_equal(getattr(values, side), getattr(alone, side))
+    assert per_query_all([], ranks) == {}
 
 
 def test_the_first_million_places_lose_no_digits() -> None:
@@ -235,8 +283,8 @@ def test_a_list_shorter_than_the_metric_needs_is_refused_unless_taken_as_is(name
 def test_ranks_of_positives_need_complete_rankings() -> None:
     relevance = Relevance.from_pairs([0], [2], n_queries=1, n_gallery=9)
     ranks = ranks_from_lists([([2, 3], [1.0, 0.5])], relevance)
-    for name in ("MedR", "MeanR"):
-        with pytest.raises(ValueError, match="give complete rankings"):
+    for name, instead in zip(COMPLETE, ("RR@k", "RR@k", "AP@k"), strict=True):
+        with pytest.raises(ValueError, match=f"give complete rankings or use {instead}"):
             per_query(name, ranks, short_lists="as is")
 
 

@@ -21,6 +21,7 @@ from workbench.search import (
     ScoreHistogram,
     TopK,
     TopKMean,
+    compiled,
     definition,
     exact,
     k_occurrence,
@@ -92,8 +93,9 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> e
 
 
 def all_tiles(queries, gallery, shape, screen: exact.Screen, kernels=None):
-    sides = Side.of(queries, "queries", screen), Side.of(gallery, "gallery", screen)
-    return sides, tiles(*sides, shape=shape, screen=screen, kernels=kernels or Plain())
+    kernels = kernels or Plain()
+    sides = Side.of(queries, "queries", kernels, screen), Side.of(gallery, "gallery", kernels, screen)
+    return sides, tiles(*sides, shape=shape, screen=screen, kernels=kernels)
 
 
 def same(first, second, *names: str) -> None:
@@ -275,7 +277,23 @@ def check_against_loops(queries, gallery, relevance, seed, *, tiny, screen) -> N
     np.testing.assert_array_equal(results[9], np.sort(scores.T, axis=1)[:, ::-1][:, :back].copy().mean(axis=1))
 
 
-def test_a_query_with_hundreds_of_positives() -> None:
+def test_undecided_pairs_that_do_not_fit_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ties everywhere, rows with few and with many positives, and room for 200 undecided pairs at a time."""
+    monkeypatch.setattr(exact, "_COMPILE_FROM", 0)
+    monkeypatch.setattr(compiled, "_FOUND", 200)
+    rng = np.random.default_rng(6)
+    queries, gallery = (rng.integers(-1, 2, (n, 3)).astype(np.float32) for n in (9, 700))
+    n_positives = np.array([1, 0, 2, 300, 70, 64, 65, 500, 3])
+    rows = np.repeat(np.arange(9), n_positives)
+    columns = np.concatenate([rng.permutation(700)[:n] for n in n_positives])
+    relevance = Relevance.from_pairs(rows, columns, n_queries=9, n_gallery=700)
+    (found,) = scan(queries, gallery, [RankPositives(relevance)])
+    better, tied = search_ranks(search_scores(queries, gallery), relevance)
+    np.testing.assert_array_equal(found.better, better)
+    np.testing.assert_array_equal(found.tied, tied)
+
+
+def test_a_query_with_hundreds_of_positives(engine: exact.Screen) -> None:
     rng = np.random.default_rng(5)
     queries, gallery = rng.integers(-3, 4, (4, 6)).astype(np.float32), rng.integers(-3, 4, (900, 6)).astype(np.float32)
     relevance = Relevance.from_pairs(np.repeat([1, 3], 500), np.tile(np.arange(500), 2), n_queries=4, n_gallery=900)

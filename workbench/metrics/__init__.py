@@ -17,11 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.metrics import kernels
-from workbench.metrics.lists import ranks_from_lists, ranks_from_scores
+from workbench.metrics.choice import forced_choice
+from workbench.metrics.judged import judged_share
+from workbench.metrics.kernels import TiedValues
+from workbench.metrics.lists import condensed, ranks_from_lists, ranks_from_scores
+from workbench.metrics.summaries import r_sum, rank_dispersion
 from workbench.types import FloatArray, IntArray, Ranks
 
 __all__ = [
-    "METRICS", "Definition", "Metric", "MetricValues", "aggregate", "definition", "parse_metric", "per_query",
+    "METRICS", "Definition", "Metric", "MetricValues", "TiedValues", "aggregate", "condensed", "definition",
+    "forced_choice", "judged_share", "parse_metric", "per_query", "per_query_all", "r_sum", "rank_dispersion",
     "ranks_from_lists", "ranks_from_scores",
 ]  # fmt: skip
 ShortLists = Literal["refuse", "as is"]
@@ -72,6 +77,7 @@ class Definition(NamedTuple):
     sentence: str
     options: Mapping[str, tuple[str, ...]] = {}
     lower_is_better: bool = False
+    complete: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +183,20 @@ METRICS: dict[str, Definition] = {
     "RR": Definition(
         kernels.reciprocal_rank, "mean", "required", "mean of 1/rank of the first positive, 0 if none {cut}"
     ),
-    "MedR": Definition(kernels.first_rank, "median", "none", "median rank of the first positive, from 1", {}, True),
-    "MeanR": Definition(kernels.first_rank, "mean", "none", "mean rank of the first positive, from 1", {}, True),
+    "MedR": Definition(
+        kernels.first_rank, "median", "none", "median rank of the first positive, from 1",
+        lower_is_better=True, complete=True,
+    ),
+    "MeanR": Definition(
+        kernels.first_rank, "mean", "none", "mean rank of the first positive, from 1",
+        lower_is_better=True, complete=True,
+    ),
+    "mINP": Definition(
+        kernels.inverse_negative_penalty, "mean", "none",
+        "mean over queries of the number of positives divided by the rank of the last one (mean inverse negative "
+        "penalty)",
+        complete=True,
+    ),
 }  # fmt: skip
 
 _WORDS = {
@@ -212,14 +230,15 @@ def _check_depth(metric: Metric, ranks: Ranks, needed: IntArray, short_lists: st
     _check_choice(short_lists, ("refuse", "as is"), "value of short_lists")
     scored = ranks.positives_per_query > 0
     short = np.flatnonzero(scored & (ranks.depth < needed))
-    full_only = METRICS[metric.name].lower_is_better
-    if not len(short) or (short_lists == "as is" and not full_only):
+    complete = METRICS[metric.name].complete
+    if not len(short) or (short_lists == "as is" and not complete):
         return
     depth, need = int(ranks.depth[short[0]]), int(needed[short[0]])
     what = f"the gallery of {depth} items" if depth == ranks.n_gallery else f"its list of {depth} items"
     advice = (
-        "the rank of what was not retrieved is unknown, so give complete rankings or use RR@k"
-        if full_only
+        "the rank of what was not retrieved is unknown, so give complete rankings or use "
+        + ("AP@k" if metric.name == "mINP" else "RR@k")
+        if complete
         else "use a smaller cutoff, give longer lists, or score what is missing as never found with short_lists='as is'"
     )
     raise ValueError(
@@ -232,15 +251,15 @@ def per_query(metric: Metric | str, ranks: Ranks, *, short_lists: ShortLists = "
     """One metric for every query, with its range over the orders of tied items.
 
     expected is the mean over uniformly random orders within groups of equal score, in closed form: hypergeometric for
-    hit, reciprocal rank and first rank; F. McSherry & M. Najork, "Computing information retrieval performance measures
-    efficiently in the presence of tied scores", ECIR 2008, https://doi.org/10.1007/978-3-540-78646-7_38, for AP and
-    nDCG. A constant scorer therefore gets exactly chance.
+    hit, reciprocal rank, first and last rank; F. McSherry & M. Najork, "Computing information retrieval performance
+    measures efficiently in the presence of tied scores", ECIR 2008, https://doi.org/10.1007/978-3-540-78646-7_38, for
+    AP and nDCG. A constant scorer therefore gets exactly chance.
 
     ranks : :class:`workbench.types.Ranks`. Returns three (n_queries,) float64 arrays, NaN for a query without
     positives. Values lie in 0..1, ranks in 1..n_gallery. A positive missing from a list contributes 0.
     short_lists : "refuse" a cutoff beyond the ranked items (and any list shorter than the gallery for a metric without
-    cutoff), or take lists "as is" and score what they miss as never found, like trec_eval. MedR and MeanR always need
-    complete rankings.
+    cutoff), or take lists "as is" and score what they miss as never found, like trec_eval. MedR, MeanR and mINP always
+    need complete rankings.
 
     >>> from workbench.types import Relevance
     >>> constant = ranks_from_scores(np.zeros((1, 4)), Relevance.from_pairs([0], [2], n_queries=1, n_gallery=4))
@@ -248,18 +267,42 @@ def per_query(metric: Metric | str, ranks: Ranks, *, short_lists: ShortLists = "
     >>> values.expected, values.worst, values.best
     (array([0.25]), array([0.]), array([1.]))
     """
-    metric = _as_metric(metric)
-    positives = ranks.positives_per_query
-    cutoff: npt.ArrayLike = ranks.n_gallery if metric.k is None else metric.k
-    k = positives if METRICS[metric.name].cutoff == "positives" else np.full(ranks.n_queries, cutoff, dtype=np.int64)
-    _check_depth(metric, ranks, k, short_lists)
+    (values,) = per_query_all([metric], ranks, short_lists=short_lists).values()
+    return values
+
+
+def per_query_all(
+    metrics: Sequence[Metric | str], ranks: Ranks, *, short_lists: ShortLists = "refuse"
+) -> dict[str, MetricValues]:
+    """Several metrics for every query: the values of :func:`per_query` by name, with the tie groups found once.
+
+    Errors: as :func:`per_query`, for the first metric that cannot be computed.
+
+    >>> from workbench.types import Relevance
+    >>> ranks = ranks_from_scores([[0.3, 0.2, 0.1]], Relevance.from_pairs([0], [1], n_queries=1, n_gallery=3))
+    >>> {name: float(values.expected[0]) for name, values in per_query_all(["hit@1", "MRR"], ranks).items()}
+    {'hit@1': 0.0, 'MRR': 0.5}
+    """
+    found = {}
     groups = kernels.tie_groups(ranks)
-    expected, worst, best = METRICS[metric.name].compute(groups, k, metric)
     tied = groups.per(groups.size > 1) > 0
-    low, high = (np.maximum, np.minimum) if METRICS[metric.name].lower_is_better else (np.minimum, np.maximum)
+    for metric in map(_as_metric, metrics):
+        cutoff = ranks.n_gallery if metric.k is None else metric.k
+        by_positives = METRICS[metric.name].cutoff == "positives"
+        k = groups.positives if by_positives else np.full(ranks.n_queries, cutoff, dtype=np.int64)
+        _check_depth(metric, ranks, k, short_lists)
+        found[str(metric)] = _values(metric, groups, k, tied)
+    return found
+
+
+def _values(metric: Metric, groups: kernels.Groups, k: IntArray, tied: npt.NDArray[np.bool_]) -> MetricValues:
+    entry = METRICS[metric.name]
+    expected, worst, best = entry.compute(groups, k, metric)
+    expected = np.where(groups.positives > 0, expected, np.nan)
+    low, high = (np.maximum, np.minimum) if entry.lower_is_better else (np.minimum, np.maximum)
+    # Rounding may leave the expected value a last bit outside the range.
     worst = np.where(tied, low(worst, expected), expected)
     best = np.where(tied, high(best, expected), expected)
-    expected, worst, best = (np.where(positives > 0, values, np.nan) for values in (expected, worst, best))
     return MetricValues(metric, expected, worst, best)
 
 

@@ -5,6 +5,7 @@ Only tie groups that hold a positive are looked at, in closed form, so that a gr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from workbench.metrics import Metric
 
 Triple = tuple[FloatArray, FloatArray, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class TiedValues:
+    """One number per query, three times: expected under random order of equal scores, and the worst and best order."""
+
+    expected: FloatArray
+    worst: FloatArray
+    best: FloatArray
 
 
 def _sums(owner: IntArray, values: npt.ArrayLike, n: int) -> FloatArray:
@@ -44,6 +54,13 @@ class Groups(NamedTuple):
         """Sum over the groups of each query, (n_queries,)."""
         return _sums(self.query, values, len(self.positives))
 
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Groups:
+        """Some of the groups, for a formula that looks at groups alone."""
+        return self._replace(
+            query=self.query[chosen], start=self.start[chosen], size=self.size[chosen], hits=self.hits[chosen],
+            before=self.before[chosen],
+        )  # fmt: skip
+
     def inside(self, k: IntArray) -> IntArray:
         """How many places of each group lie within the cutoff of its query."""
         places: IntArray = np.minimum(np.maximum(k[self.query] - self.start, 0), self.size)
@@ -51,14 +68,15 @@ class Groups(NamedTuple):
 
 
 def tie_groups(ranks: Ranks) -> Groups:
-    absent = ranks.better >= ranks.n_gallery
-    if (ranks.better[~absent] + ranks.tied[~absent] >= ranks.depth[ranks.queries][~absent]).any():
+    queries, absent = ranks.queries, ranks.better >= ranks.n_gallery
+    if (~absent & (ranks.better + ranks.tied >= ranks.depth[queries])).any():
         raise ValueError("these ranks contradict themselves: a positive lies deeper than the ranked items of its query")
     kept = np.flatnonzero(~absent)
-    positive = kept[np.lexsort((ranks.better[kept], ranks.queries[kept]))]
-    query, start = ranks.queries[positive], ranks.better[positive]
+    # Within a tie group by grade: no sum depends on how the gallery is numbered.
+    positive = kept[np.lexsort((ranks.grades[kept], ranks.better[kept], queries[kept]))]
+    query, start = queries[positive], ranks.better[positive]
     opens = np.ones(len(positive), dtype=bool)
-    opens[1:] = (np.diff(query) != 0) | (np.diff(start) != 0)
+    opens[1:] = (query[1:] != query[:-1]) | (start[1:] != start[:-1])
     first = np.flatnonzero(opens)
     hits = np.diff(np.append(first, len(positive)))
     size = ranks.tied[positive][first] + 1
@@ -73,11 +91,15 @@ def tie_groups(ranks: Ranks) -> Groups:
 
 def _harmonic(start: npt.ArrayLike, n: npt.ArrayLike) -> FloatArray:
     """Sum of 1/x over x = start + 1 .. start + n, to a relative error near 1e-15 at any depth."""
-    y, n = np.asarray(start, np.float64) + 1, np.asarray(n, np.float64)
-    z = y + n
-    far = np.log1p(n / y) + n / (2 * y * z) + (y**-2 - z**-2) / 12 - (y**-4 - z**-4) / 120
-    near = digamma(z) - digamma(y)
-    return np.where(n == 1, 1 / y, np.where(y > 200, far, near))
+    y, n = np.broadcast_arrays(np.asarray(start, np.float64) + 1, np.asarray(n, np.float64))
+    total = n / y
+    many = n > 1
+    if many.any():
+        y, n = y[many], n[many]
+        z = y + n
+        far = np.log1p(n / y) + n / (2 * y * z) + (y**-2 - z**-2) / 12 - (y**-4 - z**-4) / 120
+        total[many] = np.where(y > 200, far, digamma(z) - digamma(y))
+    return np.asarray(total)
 
 
 def _none_of(size: IntArray, hits: IntArray, n: IntArray) -> FloatArray:
@@ -91,10 +113,7 @@ def _none_of(size: IntArray, hits: IntArray, n: IntArray) -> FloatArray:
 
 def _lead(g: Groups) -> Groups:
     """Only the first group of each query: the one that decides where the first positive is."""
-    lead = g.before == 0
-    return g._replace(
-        query=g.query[lead], start=g.start[lead], size=g.size[lead], hits=g.hits[lead], before=g.before[lead]
-    )
+    return g.only(g.before == 0)
 
 
 def hit(groups: Groups, k: IntArray, metric: Metric) -> Triple:
@@ -113,41 +132,76 @@ def first_rank(groups: Groups, k: IntArray, metric: Metric) -> Triple:
     )
 
 
-def _mean_reciprocal(start: IntArray, size: IntArray, hits: IntArray, n: IntArray) -> FloatArray:
-    """E[1 / rank of the first positive], 0 behind place n, for groups given as arrays: blocks of similar length."""
-    values = np.where(hits == 1, _harmonic(start, n) / size, 0.0)
+def _mean_reciprocal(start: IntArray, size: IntArray, hits: IntArray, n: IntArray, *, last: bool = False) -> FloatArray:
+    """E[1 / rank of the first (or last) positive of a tie group], 0 behind place n."""
+    values = _harmonic(start, n) / size
+    many = np.flatnonzero(hits > 1)
+    if len(many):
+        kinds = np.stack([part[many] for part in (start, size, hits, n)])
+        kinds, which = np.unique(kinds, axis=1, return_inverse=True)
+        values[many] = _mean_reciprocal_of_many(*kinds, last=last)[np.ravel(which)]
+    return values
+
+
+def _mean_reciprocal_of_many(
+    start: IntArray, size: IntArray, hits: IntArray, n: IntArray, *, last: bool
+) -> FloatArray:  # fmt: skip
+    """Term by term, for groups of several positives in blocks of similar length; the last is the first from behind."""
+    values = np.zeros(len(hits))
     # Behind 45 * size / hits places the chance that no positive came yet is below exp(-45).
     terms = np.minimum(np.minimum(n, size - hits + 1), np.ceil(45 * size / hits).astype(np.int64))
-    todo = np.flatnonzero(hits > 1)
-    todo = todo[np.argsort(terms[todo], kind="stable")]
+    todo = np.argsort(terms, kind="stable")
     while len(todo):
         rows = max(1, int(np.searchsorted(np.arange(1, len(todo) + 1) * terms[todo], 2_000_000, "right")))
         now, todo = todo[:rows], todo[rows:]
-        place = np.arange(1, terms[now].max(initial=0) + 1)
+        place = np.arange(1, terms[now].max() + 1)
         left = np.maximum(size[now, None] - place + 1, 1)
         still_none = np.cumprod(np.maximum(1 - hits[now, None] / left, 0), axis=1)
         here = np.concatenate([np.ones((len(now), 1)), still_none[:, :-1]], axis=1) * hits[now, None] / left
-        values[now] = np.where(place <= terms[now, None], here / (start[now, None] + place), 0.0).sum(axis=1)
+        rank = start[now, None] + (left if last else place)
+        values[now] = np.where(place <= terms[now, None], here / rank, 0.0).sum(axis=1)
     return values
 
 
 def reciprocal_rank(groups: Groups, k: IntArray, metric: Metric) -> Triple:
     g = _lead(groups)
     n = g.inside(k)
-    kinds, which = np.unique(np.stack([g.start, g.size, g.hits, n]), axis=1, return_inverse=True)
-    expected = _mean_reciprocal(*kinds)[np.ravel(which)]
     late = g.size - g.hits + 1
-    return g.per(expected), g.per((late <= n) / (g.start + late)), g.per((n > 0) / (g.start + 1))
+    return (
+        g.per(_mean_reciprocal(g.start, g.size, g.hits, n)),
+        g.per((late <= n) / (g.start + late)),
+        g.per((n > 0) / (g.start + 1)),
+    )
+
+
+def inverse_negative_penalty(groups: Groups, k: IntArray, metric: Metric) -> Triple:
+    """All positives, divided by the rank of the last one; 0 when a positive is nowhere in the ranking.
+
+    M. Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021,
+    https://arxiv.org/abs/2001.04193.
+    """
+    final = groups.before + groups.hits == groups.positives[groups.query]
+    g = groups.only(final)
+    return (
+        g.per((g.before + g.hits) * _mean_reciprocal(g.start, g.size, g.hits, g.size, last=True)),
+        g.per((g.before + g.hits) / (g.start + g.size)),
+        g.per((g.before + g.hits) / (g.start + g.hits)),
+    )
 
 
 def found(g: Groups, k: IntArray, metric: Metric) -> Triple:
     """Positives within the cutoff, divided by all positives (R, R-precision) or by the cutoff (P)."""
-    n = g.inside(k)
     below = k if metric.name == "P" else np.maximum(g.positives, 1)
+    expected, worst, best = positives_within(g, k)
+    return expected / below, worst / below, best / below
+
+
+def positives_within(g: Groups, k: IntArray) -> Triple:
+    n = g.inside(k)
     return (
-        g.per(g.hits * n / g.size) / below,
-        g.per(np.maximum(n - (g.size - g.hits), 0)) / below,
-        g.per(np.minimum(g.hits, n)) / below,
+        g.per(g.hits * n / g.size),
+        g.per(np.maximum(n - (g.size - g.hits), 0)),
+        g.per(np.minimum(g.hits, n)),
     )
 
 

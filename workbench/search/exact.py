@@ -81,10 +81,10 @@ def scan(
             "both sides must come from the same embedding space"
         )
     chosen = _choose_screen(screen, consumers, np.size(queries), len(gallery), device)
-    left, right = Side.of(queries, "queries", chosen), Side.of(gallery, "gallery", chosen)
-    if max(left.longest, right.longest) > LARGEST_NORM[chosen]:
-        chosen = "float64"
-    with _kernels(len(left.vectors) * len(right.vectors), chosen) as kernels:
+    with _kernels(len(queries) * len(gallery), chosen) as kernels:
+        left, right = Side.of(queries, "queries", kernels, chosen), Side.of(gallery, "gallery", kernels, chosen)
+        if max(left.longest, right.longest) > LARGEST_NORM[chosen]:
+            chosen = "float64"
         shape = _tile_shape(left, right, consumers, memory, kernels, chosen)
         sides = {"queries": (left, right), "gallery": (right, left)}
         states = [each.begin(*sides[each.of], kernels) for each in consumers]
@@ -105,15 +105,18 @@ def _choose_screen(
         raise ValueError(f"screen must be 'auto', 'bfloat16', 'float32' or 'float64'; got {screen!r}")
     if screen == "auto":
         worth = n_numbers * n_gallery >= (_BFLOAT16_FROM / 100 if "torch" in sys.modules else _BFLOAT16_FROM)
-        able = device == "cpu" and _installed("torch") and _installed("numba") and _has_bfloat16_units()
-        screen = "bfloat16" if worth and able else "float32"
+        able = worth and device == "cpu" and _has_bfloat16_units() and _installed("torch") and _installed("numba")
+        screen = "bfloat16" if able else "float32"
     elif screen == "bfloat16" and not (_installed("torch") and _installed("numba")):
         raise ValueError("screen='bfloat16' needs torch and numba; install both or use screen='auto'")
     return _SCREENS[max(_SCREENS.index(each) for each in (screen, *(consumer.screen for consumer in consumers)))]
 
 
 def _installed(name: str) -> bool:
-    return name in sys.modules or importlib.util.find_spec(name) is not None
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # someone keeps it from being imported
+        return False
 
 
 def _has_bfloat16_units() -> bool:

@@ -64,7 +64,7 @@ class TopK:
 
 
 def _capacity(k: int) -> int:
-    return 3 * k + 64
+    return 3 * k + 32
 
 
 class Best:
@@ -105,6 +105,9 @@ class TopKState:
         scores, error = self.bias.apply(tile)
         self._agree_on_error(tile, error)
         begin = np.zeros(tile.n_rows, np.int64)
+        if self.scope.everything and (self.floor[tile.rows] == -np.inf).all():
+            kth = self.kernels.kth_at_least(tile, scores, self.k)
+            self.floor[tile.rows] = kth - error - tile.relative * np.abs(np.maximum(kth, np.finfo(np.float64).min))
         while True:
             self.kernels.collect(tile, scores, self._least(tile, error), self.scope, self.pending, begin)
             full = np.flatnonzero(begin < tile.n_columns)
@@ -128,25 +131,16 @@ class TopKState:
         return lower(least, np.float32 if tile.scores.dtype == np.int16 else tile.scores.dtype)
 
     def _make_room(self, rows: IntArray) -> None:
-        """Drop from full rows what the k-th best of the screened scores rules out; settle rows that stay crowded."""
-        scores, error = self.pending.scores[rows], self.pending.error[rows]
-        place = scores.shape[1] - self.k
-        kth = np.partition(scores, place, axis=1)[:, place]
-        self.floor[rows] = np.maximum(self.floor[rows], kth - error - self.relative * np.abs(kth))
-        kept = scores + error[:, None] + self.relative * np.abs(scores) >= self.floor[rows, None]
-        i, j = np.nonzero(kept)
-        count = kept.sum(axis=1)
-        place_now = np.arange(len(i)) - (np.cumsum(count) - count)[i]
-        columns = self.pending.columns[rows[i], j]
-        self.pending.scores[rows[i], place_now] = scores[i, j]
-        self.pending.columns[rows[i], place_now] = columns
-        self.pending.count[rows] = count
-        crowded = count > scores.shape[1] - 32
+        """Drop from full rows what cannot be among the best k any more; settle rows that stay crowded."""
+        self.kernels.drop(self.pending, rows, self.k, self.relative, self.floor)
+        crowded = self.pending.count[rows] > self.pending.columns.shape[1] - 32
         if crowded.any():
             self._settle(rows[crowded])
 
     def _settle(self, rows: IntArray) -> None:
         """Score all that is pending in some rows by the definition."""
+        many = rows[self.pending.count[rows] > self.k]
+        self.kernels.drop(self.pending, many, self.k, self.relative, self.floor)
         per_row = self.pending.count[rows]
         step = max(1, definition.CHUNK_NUMBERS // 8)
         edges = np.searchsorted(np.cumsum(per_row), np.arange(step, per_row.sum() + step, step), "right")

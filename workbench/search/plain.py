@@ -30,6 +30,16 @@ class Plain:
         """Bytes for one pair of a tile when every pair of it is undecided, and the largest tile."""
         return 160, (2**31, 2**31)
 
+    def measure(self, vectors: Array, screen: Screen, norms: FloatArray, moved: FloatArray) -> None:
+        """Fill in the lengths of some vectors and how far casting to bfloat16 moves them, if that is the screen."""
+        step = max(1, definition.CHUNK_NUMBERS // vectors.shape[1])
+        for start in range(0, len(vectors), step):
+            part = vectors[start : start + step].astype(np.float64)
+            norms[start : start + step] = np.sqrt(np.einsum("ij,ij->i", part, part))
+
+    def bfloat16_bits(self, vectors: Array, n_padded: int) -> Array:
+        raise NotImplementedError("bfloat16 scores are read by the compiled kernels only")
+
     def laid_out(self, values: Array) -> Array:
         return values
 
@@ -116,6 +126,29 @@ class Plain:
             above = np.count_nonzero((scores > most[:, None]) & sure, axis=1)
             thresholds.above[at, slot] += np.where(present[:, slot], above, 0)
         yield at[i], j
+
+    def kth_at_least(self, tile: Tile, scores: Array, k: int) -> FloatArray:
+        """(m,) screened scores that k columns of the row reach: the k-th best of the tile, or minus infinity."""
+        if tile.n_columns < k:
+            return np.full(tile.n_rows, -np.inf)
+        place = tile.n_columns - k
+        return np.asarray(np.partition(scores, place, axis=1)[:, place], np.float64)
+
+    def drop(self, pending: Pending, rows: IntArray, k: int, relative: float, floor: FloatArray) -> None:
+        """Drop what the k-th best of at least k screened scores of a row rules out, and raise its ``floor``."""
+        waiting = np.arange(pending.scores.shape[1]) < pending.count[rows, None]
+        scores, error = np.where(waiting, pending.scores[rows], 0.0), pending.error[rows]
+        place = scores.shape[1] - k
+        kth = np.partition(np.where(waiting, scores, -np.inf), place, axis=1)[:, place]
+        floor[rows] = np.maximum(floor[rows], kth - error - relative * np.abs(kth))
+        kept = waiting & (scores + error[:, None] + relative * np.abs(scores) >= floor[rows, None])
+        i, j = np.nonzero(kept)
+        count = kept.sum(axis=1)
+        place_now = np.arange(len(i)) - (np.cumsum(count) - count)[i]
+        columns = pending.columns[rows[i], j]
+        pending.scores[rows[i], place_now] = scores[i, j]
+        pending.columns[rows[i], place_now] = columns
+        pending.count[rows] = count
 
     def settle(self, best: Best, rows: IntArray, columns: IntArray, scores: FloatArray) -> None:
         """Put pairs with exact scores, no pair twice, among the best k of their rows."""

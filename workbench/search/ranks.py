@@ -158,7 +158,7 @@ class RankPositives:
         scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
         labelled = self.relevance.positives
         own, items = labelled.queries, labelled.items
-        outside = np.flatnonzero(~scope.sees(own, items)) if not scope.everything else []
+        outside = np.flatnonzero(~scope.sees(own, items))
         if len(outside):
             raise ValueError(
                 f"{len(outside)} of {len(items)} positives are excluded or not allowed (the first: row "

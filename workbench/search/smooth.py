@@ -61,15 +61,15 @@ class LogSumExpState:
 
         def add(part: slice) -> None:
             scores = tile.scores[part].reshape(part.stop - part.start, -1)[:, : tile.n_columns]
-            exponents = self.beta * scores
             if hidden is not None:
-                exponents[hidden[part]] = -np.inf
-            largest = exponents.max(axis=1)
-            exponents -= np.where(largest > -np.inf, largest, 0.0)[:, None]
+                scores = np.where(hidden[part], -np.inf, scores)
+            largest = scores.max(axis=1)
+            exponents = scores - np.where(largest > -np.inf, largest, 0.0)[:, None]
+            exponents *= self.beta
             rows = slice(tile.row_start + part.start, tile.row_start + part.stop)
-            self._add(rows, largest, np.exp(exponents, out=exponents).sum(axis=1))
+            self._add(rows, self.beta * largest, np.exp(exponents, out=exponents).sum(axis=1))
 
-        least = max(1, definition.CHUNK_NUMBERS // max(tile.n_columns, 1) // 2)
+        least = max(1, definition.CHUNK_NUMBERS // 4 // max(tile.n_columns, 1))
         tile.kernels.in_parallel(add, tile.n_rows, least)
 
     def _add(self, rows: slice, largest: FloatArray, total: FloatArray) -> None:

@@ -24,12 +24,16 @@ class Kernels(Protocol):
     width: int
 
     def tile_limits(self, screen: Screen, consumers: Sequence[Any]) -> tuple[int, tuple[int, int]]: ...
+    def measure(self, vectors: Array, screen: Screen, norms: FloatArray, moved: FloatArray) -> None: ...
+    def bfloat16_bits(self, vectors: Array, n_padded: int) -> Array: ...
     def laid_out(self, values: Array) -> Array: ...
     def values(self, scores: Array, i: IntArray, j: IntArray) -> FloatArray: ...
     def transposed(self, scores: Array, n_rows: int, n_columns: int) -> Array: ...
     def pair_scores(self, queries: Array, gallery: Array, rows: IntArray, columns: IntArray) -> FloatArray: ...
     def collect(self, tile: Tile, scores: Array, least: Array, scope: Any, pending: Any, begin: IntArray) -> None: ...
     def count(self, tile: Tile, scores: Array, thresholds: Any, scope: Any) -> Iterator[tuple[IntArray, IntArray]]: ...
+    def kth_at_least(self, tile: Tile, scores: Array, k: int) -> FloatArray: ...
+    def drop(self, pending: Any, rows: IntArray, k: int, relative: float, floor: FloatArray) -> None: ...
     def settle(self, best: Any, rows: IntArray, columns: IntArray, scores: FloatArray) -> None: ...
     def in_parallel(self, work: Callable[[slice], None], n: int, least: int) -> None: ...
 
@@ -47,27 +51,23 @@ class Side:
     moved: FloatArray
 
     @classmethod
-    def of(cls, vectors: Array, name: str, screen: Screen = "float32") -> Side:
+    def of(cls, vectors: Array, name: str, kernels: Kernels, screen: Screen = "float32") -> Side:
         array = np.asarray(vectors)
         if array.ndim != 2 or 0 in array.shape:
             raise ValueError(f"{name} must have shape (n, dim) with n, dim >= 1; got {array.shape}")
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"{name} must be float32 or float64; got {array.dtype}: convert with .astype(np.float32)")
         side = cls(array, np.empty(len(array)), np.zeros(len(array)))
-        side._measure(name, screen)
+        side._measure(name, kernels, screen)
         return side
 
-    def _measure(self, name: str, screen: Screen) -> None:
-        """Lengths, read in chunks; NaN and infinity are an error."""
-        step = max(1, definition.CHUNK_NUMBERS // self.vectors.shape[1])
-        for number, start in enumerate(range(0, len(self.vectors), step)):
-            part = self.vectors[start : start + step].astype(np.float64)
-            self.norms[start : start + step] = np.sqrt(np.einsum("ij,ij->i", part, part))
-            if screen == "bfloat16":
-                self.moved[start : start + step] = _moved_by_bfloat16(part)
-            if number % 64 == 63:
-                self.release()
-        self.release()
+    def _measure(self, name: str, kernels: Kernels, screen: Screen) -> None:
+        """Lengths, read in blocks; NaN and infinity are an error."""
+        step = max(1, 32 * definition.CHUNK_NUMBERS // self.vectors.shape[1])
+        for start in range(0, len(self.vectors), step):
+            part = slice(start, start + step)
+            kernels.measure(self.vectors[part], screen, self.norms[part], self.moved[part])
+            self.release()
         bad = np.flatnonzero(~(self.norms <= LARGEST_NORM["float64"]))
         if len(bad):
             raise ValueError(
@@ -93,15 +93,6 @@ class Side:
     @property
     def longest(self) -> float:
         return float(self.norms.max())
-
-
-def _moved_by_bfloat16(vectors: FloatArray) -> FloatArray:
-    """(n,) |x - cast(x)| with cast as in :class:`TorchProduct` (float32 first), rounded up."""
-    import torch
-
-    narrow = torch.from_numpy(vectors.astype(np.float32)).bfloat16().double().numpy()
-    apart = narrow - vectors
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", apart, apart)) * (1 + 1e-6) + 1e-30)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,26 +192,40 @@ class NumpyProduct:
 
 
 class TorchProduct:
-    """The product of torch: bfloat16 on a processor with units for it (summed in float32), or any GPU."""
+    """The product of torch, in float32 or float64, on any of its devices."""
 
     def __init__(self, dtype: str, device: str) -> None:
         import torch
 
-        self.torch, self.dtype, self.device = torch, getattr(torch, dtype), device
-        self.source = "float32" if dtype == "bfloat16" else dtype
-        self.out = torch.empty(0, dtype=self.dtype, device=device)
+        self.torch, self.dtype, self.device = torch, dtype, device
+        self.out = torch.empty(0, dtype=getattr(torch, dtype), device=device)
 
     def cast(self, vectors: Array, n_padded: int) -> Any:
-        block = self.torch.from_numpy(padded(vectors, n_padded, np.dtype(self.source)))
-        return block.to(device=self.device, dtype=self.dtype)
+        return self.torch.from_numpy(padded(vectors, n_padded, np.dtype(self.dtype))).to(self.device)
 
     def multiply(self, left: Any, right: Any) -> Array:
         shape = (len(left), len(right))
         if self.out.numel() != shape[0] * shape[1]:
-            self.out = self.torch.empty(shape, dtype=self.dtype, device=self.device)
-        product = self.torch.mm(left, right.T, out=self.out.view(shape)).cpu()
-        bits = product.view(self.torch.int16) if self.dtype == self.torch.bfloat16 else product
-        return np.asarray(bits.numpy())
+            self.out = self.out.new_empty(shape)
+        return np.asarray(self.torch.mm(left, right.T, out=self.out.view(shape)).cpu().numpy())
+
+
+class Bfloat16Product(TorchProduct):
+    """The product of torch in bfloat16, summed in float32, on a processor; scores are bit patterns."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        super().__init__("bfloat16", "cpu")
+        self.kernels = kernels
+
+    def cast(self, vectors: Array, n_padded: int) -> Any:
+        return self.torch.from_numpy(self.kernels.bfloat16_bits(vectors, n_padded)).view(self.torch.bfloat16)
+
+    def multiply(self, left: Any, right: Any) -> Array:
+        shape = (len(left), len(right))
+        if self.out.numel() != shape[0] * shape[1]:
+            self.out = self.out.new_empty(shape)
+        product = self.torch.mm(left, right.T, out=self.out.view(shape))
+        return np.asarray(product.view(self.torch.int16).numpy())
 
 
 def padded(vectors: Array, n: int, dtype: np.dtype[Any]) -> Array:
@@ -242,8 +247,7 @@ def tiles(
     tiny = float(np.finfo("float64" if screen == "float64" else "float32").tiny)
     underflow = 2 * dim * tiny * (1 + queries.longest + gallery.longest)
     relative = _BFLOAT16_ROUNDING if screen == "bfloat16" else 0.0
-    on_torch = screen == "bfloat16" or device != "cpu"
-    product: Product = TorchProduct(screen, device) if on_torch else NumpyProduct(screen)
+    product = _product(screen, kernels, device)
     for column in range(0, len(gallery.vectors), shape[1]):
         part = gallery.vectors[column : column + shape[1]]
         block = product.cast(part, -(-len(part) // kernels.width) * kernels.width)
@@ -256,3 +260,9 @@ def tiles(
                 relative, kernels,
             )  # fmt: skip
         queries.release()
+
+
+def _product(screen: Screen, kernels: Kernels, device: str) -> Product:
+    if screen == "bfloat16":
+        return Bfloat16Product(kernels)
+    return NumpyProduct(screen) if device == "cpu" else TorchProduct(screen, device)
