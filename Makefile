@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PARAMETERS ?=
 
-.PHONY: report test test-all lint lab lock clean help
+.PHONY: report test test-all lint docs lab lock clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,9 @@ lint: $(VENV)/installed  ## style, types, cleared notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed  ## the API reference, which opens offline: docs-build/index.html
+	$(BIN)/python docs/reference.py docs-build
+
 lab: $(VENV)/installed  ## JupyterLab in this environment
 	$(BIN)/jupyter lab
 
@@ -40,4 +43,4 @@ lock: $(VENV)/installed  ## renew requirements.lock from pyproject.toml
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
 
 clean:  ## remove the environment and what was built; keeps runs/
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist build docs-build .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -34,7 +36,7 @@ from workbench.search import tile as tile_module
 from workbench.search.compiled import Compiled
 from workbench.search.plain import Plain
 from workbench.search.restrict import Bias
-from workbench.search.tile import Side
+from workbench.search.side import Side
 from workbench.types import Relevance, unit_vectors
 
 KINDS = (
@@ -568,6 +570,87 @@ def test_an_outlier_in_length_does_not_widen_the_rest(offset: float, engine: exa
     np.testing.assert_array_equal(back.indices, search_top_k(scores.T, 3)[0])
 
 
+# Symmetries
+
+
+@pytest.mark.parametrize("kind", ["random", "duplicates", "integers", "near ties"])
+def test_turning_the_problem_around_changes_no_bit(kind: str, engine: exact.Screen) -> None:
+    queries, gallery, relevance = world(kind, 10)
+    consumers = [TopK(4), TopK(3, of="gallery"), RankPositives(relevance), RankPositives(relevance.T, of="gallery")]
+    turned = [TopK(4, of="gallery"), TopK(3), RankPositives(relevance, of="gallery"), RankPositives(relevance.T)]
+    first, second = (
+        scan(queries, gallery, consumers, screen=engine),
+        scan(gallery, queries, turned, screen=engine),
+    )
+    for one, other in zip(first[:2], second[:2], strict=True):
+        same(one, other, "indices", "scores", "kth_tied")
+    for one, other in zip(first[2:], second[2:], strict=True):
+        same(one, other, "better", "tied", "items")
+
+
+def test_a_constant_added_to_a_row_changes_no_rank(engine: exact.Screen) -> None:
+    """The constant comes in through one more coordinate; whole numbers keep the arithmetic exact."""
+    queries, gallery, relevance = world("integers", 11)
+    shift = np.random.default_rng(0).integers(-9, 10, (len(queries), 1)).astype(np.float32)
+    moved, longer = np.hstack([queries, shift]), np.hstack([gallery, np.ones((len(gallery), 1), np.float32)])
+    nearest, ranks = scan(queries, gallery, [TopK(6), RankPositives(relevance)], screen=engine)
+    again, ranks_again = scan(moved, longer, [TopK(6), RankPositives(relevance)], screen=engine)
+    same(nearest, again, "indices", "kth_tied")
+    same(ranks, ranks_again, "better", "tied")
+    np.testing.assert_array_equal(again.scores, nearest.scores + shift)
+
+
+@pytest.mark.parametrize("kind", ["random", "integers"])
+def test_the_order_of_queries_does_not_matter(kind: str, engine: exact.Screen) -> None:
+    queries, gallery, relevance = world(kind, 12)
+    shuffle = np.random.default_rng(1).permutation(len(queries))
+    moved = relevance.take(shuffle, np.arange(len(gallery)))
+    nearest, ranks = scan(queries, gallery, [TopK(5), RankPositives(relevance)], screen=engine)
+    again, ranks_again = scan(queries[shuffle], gallery, [TopK(5), RankPositives(moved)], screen=engine)
+    np.testing.assert_array_equal(nearest.indices[shuffle], again.indices)
+    np.testing.assert_array_equal(nearest.scores[shuffle], again.scores)
+    back = np.concatenate([np.arange(ranks.indptr[q], ranks.indptr[q + 1]) for q in shuffle])
+    np.testing.assert_array_equal(ranks.better[back], ranks_again.better)
+
+
+def test_the_product_of_torch_gives_the_same(monkeypatch: pytest.MonkeyPatch, engine: exact.Screen) -> None:
+    """What runs on a GPU, here on the processor."""
+    queries, gallery, relevance = world("near ties", 3)
+    consumers = [TopK(5), RankPositives(relevance), LogSumExp(3.0)]
+    nearest, ranks, smooth = scan(queries, gallery, consumers)
+    monkeypatch.setattr(tile_module, "_product", lambda screen, _, device: tile_module.TorchProduct(screen, "cpu"))
+    again, ranks_again, smooth_again = scan(queries, gallery, consumers, device="cuda")
+    same(nearest, again, "indices", "scores", "kth_tied")
+    same(ranks, ranks_again, "better", "tied")
+    np.testing.assert_allclose(smooth, smooth_again, rtol=1e-12)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is measured on Linux")
+@pytest.mark.parametrize("screen", ["float32", "bfloat16"])
+def test_a_gallery_larger_than_the_memory_allowed(tmp_path: Path, screen: str) -> None:
+    """120 MB on disk, 48 MB allowed: resident memory, pages of the file included, never grows by half the file."""
+    np.save(tmp_path / "gallery.npy", np.random.default_rng(0).standard_normal((120_000, 256), np.float32))
+    code = f"""
+import numpy as np, re
+from pathlib import Path
+from workbench.search import TopK, scan
+gallery = np.load({str(tmp_path / "gallery.npy")!r}, mmap_mode="r")
+queries = np.random.default_rng(1).standard_normal((300, 256), np.float32)
+resident = lambda name: int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+scan(queries, np.random.default_rng(2).standard_normal((70_000, 256), np.float32), [TopK(10)], screen={screen!r})
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+(found,) = scan(queries, gallery, [TopK(10)], screen={screen!r}, memory=48 * 2**20)
+print(resident("VmHWM") - before, found.indices.sum())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    grown, total = (int(word) for word in done.stdout.split())
+    whole = np.load(tmp_path / "gallery.npy")
+    queries = np.random.default_rng(1).standard_normal((300, 256), np.float32)
+    assert total == scan(queries, whole, [TopK(10)])[0].indices.sum()
+    assert grown < 60
+
+
 # Other people's code
 
 
@@ -578,6 +661,13 @@ def test_k_occurrence_equals_scikit_hubness(shared: Callable[[str], Path], k: in
     with np.load(shared("golden/hubness_skhubness__clip_coco_t2i.npz")) as golden:
         expected = golden[f"cosine_k{k}__k_occurrence"]
     np.testing.assert_array_equal(k_occurrence(scan(queries, gallery, [TopK(k)])[0]), expected)
+
+
+def test_inner_products_equal_faiss(shared: Callable[[str], Path], engine: exact.Screen) -> None:
+    with np.load(shared("golden/faiss_knn.npz")) as golden:
+        (found,) = scan(golden["q"], golden["X"], [TopK(20)], screen=engine)
+        np.testing.assert_array_equal(found.indices, golden["ip_i"])
+        np.testing.assert_allclose(found.scores, golden["ip_d"], rtol=1e-5)
 
 
 # Errors

@@ -101,7 +101,7 @@ def test_the_seed_decides_and_nothing_else() -> None:
 def test_memory_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     values, images = captions(np.random.default_rng(4), 50, 0.5, 0.3)
     whole = cluster_bootstrap(values, images, statistic="median"), cluster_bootstrap(values, images)
-    monkeypatch.setattr("workbench.statistics._CHUNK", 1000)
+    monkeypatch.setattr("workbench.statistics.bootstrap._CHUNK", 1000)
     assert (cluster_bootstrap(values, images, statistic="median"), cluster_bootstrap(values, images)) == whole
 
 

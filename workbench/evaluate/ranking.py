@@ -75,7 +75,7 @@ def _as_listed(
         judged.queries, judged.items, judged.grades, n_queries=judged.n_queries, n_gallery=n_gallery
     )
     lists = replace(lists, n_gallery=n_gallery)
-    ranks = ranks_from_lists([lists.row(query) for query in range(lists.n_queries)], wider)
+    ranks = ranks_from_lists(lists, wider)
     # A query without an answer found nothing, however deep one looks: it is no short list.
     ranks = replace(ranks, depth=np.where(ranks.depth > 0, ranks.depth, ranks.depth.max(initial=0)))
     scores, values = score(

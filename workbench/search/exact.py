@@ -14,9 +14,11 @@ import numpy as np
 
 from workbench.search import definition
 from workbench.search.definition import Array, Screen
+from workbench.search.kernels import Kernels
 from workbench.search.plain import Plain
 from workbench.search.restrict import Which
-from workbench.search.tile import LARGEST_NORM, Kernels, Side, Tile, tiles
+from workbench.search.side import LARGEST_NORM, Side
+from workbench.search.tile import Tile, tiles
 from workbench.threads import thread_count
 
 _COMPILE_FROM = 20_000_000

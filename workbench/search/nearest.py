@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from workbench.search import definition
 from workbench.search.definition import Array, Screen, lower
+from workbench.search.kernels import Kernels
 from workbench.search.restrict import Bias, Scope, Which, check_side, id_order
-from workbench.search.tile import Kernels, Side, Tile, check_bound
+from workbench.search.side import Side, exact_scores
+from workbench.search.tile import Tile, check_bound
 from workbench.types import FloatArray, IntArray, Neighbours, Relevance
 
 
@@ -146,7 +148,6 @@ class TopKState:
         edges = np.searchsorted(np.cumsum(per_row), np.arange(step, per_row.sum() + step, step), "right")
         for part in np.split(rows, np.unique(edges)):
             self._settle_part(part)
-            self.columns.release()
         self.pending.count[rows] = 0
         self.floor[rows] = np.maximum(self.floor[rows], self.best.scores[rows, -1])
 
@@ -158,7 +159,7 @@ class TopKState:
         if not len(at):
             return
         screened = self.pending.scores[at, place]
-        exact = self.kernels.pair_scores(self.rows.vectors, self.columns.vectors, at, to) - self.bias.at(at, to)
+        exact = exact_scores(self.kernels, self.rows, self.columns, at, to) - self.bias.at(at, to)
         check_bound(screened, exact, self.pending.error[at] + self.relative * np.abs(screened))
         self.kernels.settle(self.best, at, to, exact)
 

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from workbench.search.definition import Array, Screen, lower, upper
+from workbench.search.kernels import Kernels
 from workbench.search.restrict import Bias, Scope, Which, check_shape, check_side, pair_keys
-from workbench.search.tile import Kernels, Side, Tile
+from workbench.search.side import Side, exact_scores
+from workbench.search.tile import Tile
 from workbench.types import FloatArray, IntArray, Ranks, Relevance
 
 
@@ -164,13 +166,12 @@ class RankPositives:
                 f"{len(outside)} of {len(items)} positives are excluded or not allowed (the first: row "
                 f"{own[outside[0]]}, column {items[outside[0]]}); they have no rank: take them out of relevance"
             )
-        scores = kernels.pair_scores(rows.vectors, columns.vectors, own, items) - bias.at(own, items)
+        scores = exact_scores(kernels, rows, columns, own, items) - bias.at(own, items)
         state = RankState(labelled, scores, bias, scope)
         out_rows, out_columns = scope.pairs
         if len(out_rows):
-            hidden = kernels.pair_scores(rows.vectors, columns.vectors, out_rows, out_columns)
+            hidden = exact_scores(kernels, rows, columns, out_rows, out_columns)
             state.counter.decide(out_rows, hidden - bias.at(out_rows, out_columns), sign=-1)
-        columns.release()
         return state
 
 
@@ -232,7 +233,7 @@ class ScoreHistogram:
         counter = Counter(edges, first, last, Bias.of(None, None, n_rows, n_columns), scope, nothing)
         out_rows, out_columns = scope.pairs
         if len(out_rows):
-            counter.decide(out_rows, kernels.pair_scores(rows.vectors, columns.vectors, out_rows, out_columns), sign=-1)
+            counter.decide(out_rows, exact_scores(kernels, rows, columns, out_rows, out_columns), sign=-1)
         return HistogramState(counter, int(scope.left.sum()))
 
 

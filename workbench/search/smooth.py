@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from workbench.search import definition
 from workbench.search.definition import Screen
+from workbench.search.kernels import Kernels
 from workbench.search.restrict import Scope, Which, check_side
-from workbench.search.tile import Kernels, Side, Tile
+from workbench.search.side import Side
+from workbench.search.tile import Tile
 from workbench.types import FloatArray, Relevance
 
 

@@ -2,97 +2,19 @@
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
-from workbench.search import definition
 from workbench.search.definition import Array, Screen, error_factor
+from workbench.search.kernels import Kernels
+from workbench.search.side import Side, exact_scores
 from workbench.types import FloatArray, IntArray
 
 _BFLOAT16_ROUNDING = 2.0**-8
-LARGEST_NORM: dict[str, float] = {"bfloat16": 1e15, "float32": 1e15, "float64": 1e150}
-
-
-class Kernels(Protocol):
-    """The inner loops of a scan, in numpy (``plain``) or compiled by numba (``compiled``); results are equal."""
-
-    width: int
-
-    def tile_limits(self, screen: Screen, consumers: Sequence[Any]) -> tuple[int, tuple[int, int]]: ...
-    def measure(self, vectors: Array, screen: Screen, norms: FloatArray, moved: FloatArray) -> None: ...
-    def bfloat16_bits(self, vectors: Array, n_padded: int) -> Array: ...
-    def laid_out(self, values: Array) -> Array: ...
-    def values(self, scores: Array, i: IntArray, j: IntArray) -> FloatArray: ...
-    def transposed(self, scores: Array, n_rows: int, n_columns: int) -> Array: ...
-    def pair_scores(self, queries: Array, gallery: Array, rows: IntArray, columns: IntArray) -> FloatArray: ...
-    def collect(self, tile: Tile, scores: Array, least: Array, scope: Any, pending: Any, begin: IntArray) -> None: ...
-    def count(self, tile: Tile, scores: Array, thresholds: Any, scope: Any) -> Iterator[tuple[IntArray, IntArray]]: ...
-    def kth_at_least(self, tile: Tile, scores: Array, k: int) -> FloatArray: ...
-    def drop(self, pending: Any, rows: IntArray, k: int, relative: float, floor: FloatArray) -> None: ...
-    def settle(self, best: Any, rows: IntArray, columns: IntArray, scores: FloatArray) -> None: ...
-    def in_parallel(self, work: Callable[[slice], None], n: int, least: int) -> None: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """One side of the comparison.
-
-    vectors (n, dim). norms (n,) : lengths in float64. moved (n,) : how far casting to bfloat16 moves each vector, an
-    upper bound; zero for other precisions, whose casting is in :func:`~workbench.search.definition.error_factor`.
-    """
-
-    vectors: Array
-    norms: FloatArray
-    moved: FloatArray
-
-    @classmethod
-    def of(cls, vectors: Array, name: str, kernels: Kernels, screen: Screen = "float32") -> Side:
-        array = np.asarray(vectors)
-        if array.ndim != 2 or 0 in array.shape:
-            raise ValueError(f"{name} must have shape (n, dim) with n, dim >= 1; got {array.shape}")
-        if array.dtype not in (np.float32, np.float64):
-            raise ValueError(f"{name} must be float32 or float64; got {array.dtype}: convert with .astype(np.float32)")
-        side = cls(array, np.empty(len(array)), np.zeros(len(array)))
-        side._measure(name, kernels, screen)
-        return side
-
-    def _measure(self, name: str, kernels: Kernels, screen: Screen) -> None:
-        """Lengths, read in blocks; NaN and infinity are an error."""
-        step = max(1, 32 * definition.CHUNK_NUMBERS // self.vectors.shape[1])
-        for start in range(0, len(self.vectors), step):
-            part = slice(start, start + step)
-            kernels.measure(self.vectors[part], screen, self.norms[part], self.moved[part])
-            self.release()
-        bad = np.flatnonzero(~(self.norms <= LARGEST_NORM["float64"]))
-        if len(bad):
-            raise ValueError(
-                f"{len(bad)} of {len(self.vectors)} {name} vectors hold NaN or infinity or are longer than "
-                f"{LARGEST_NORM['float64']:g} (first row: {bad[0]}); drop them or encode them again"
-            )
-
-    @cached_property
-    def _mapping(self) -> mmap.mmap | None:
-        """The file mapping behind the vectors, if giving back its pages loses nothing."""
-        base: Any = self.vectors
-        while base is not None and not isinstance(base, mmap.mmap):
-            if isinstance(base, np.memmap) and base.mode == "c":
-                return None
-            base = getattr(base, "base", None)
-        return base if hasattr(mmap, "MADV_DONTNEED") else None
-
-    def release(self) -> None:
-        """Let the system take back the pages of a memory-mapped file: they are read again when needed."""
-        if self._mapping is not None:
-            self._mapping.madvise(mmap.MADV_DONTNEED)
-
-    @property
-    def longest(self) -> float:
-        return float(self.norms.max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +71,8 @@ class Tile:
 
     def exact(self, i: IntArray, j: IntArray) -> FloatArray:
         """Pair scores at positions (i, j) of the tile. Refuses to go on if a screened score broke its bound."""
-        scores = self.kernels.pair_scores(
-            self.rows_of.vectors, self.columns_of.vectors, i + self.row_start, j + self.column_start
-        )
+        at, to = i + self.row_start, j + self.column_start
+        scores = exact_scores(self.kernels, self.rows_of, self.columns_of, at, to)
         screened = self.kernels.values(self.scores, i, j)
         check_bound(screened, scores, self.error[i] + self.relative * np.abs(screened))
         return scores
