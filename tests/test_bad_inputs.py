@@ -401,7 +401,7 @@ CASES: dict[str, tuple[Bad, ...]] = {
                      "seed = 'many' is not a whole number such as 10")),
         Bad("an unknown metric", 'metrics=["hti@1"]', nothing,
             "error: unknown metric 'hti'; did you mean 'hit'? allowed: hit, R, P, R-precision, AP, mAP@R, nDCG, "
-            "MRR, RR, MedR, MeanR"),
+            "MRR, RR, MedR, MeanR, mINP"),
         Bad("a metric without its cutoff", 'metrics=["hit"]', nothing, "error: hit needs a cutoff, such as hit@10"),
         Bad("a metric with a cutoff of zero", 'metrics=["hit@0"]', nothing,
             "error: the cutoff of hit must be a whole number >= 1; got 0"),

@@ -5,17 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from workbench.metrics import forced_choice, per_query
 from workbench.metrics.explanation import OWN, Ranking, explain
-from workbench.search import definition
+from workbench.search import ScoreHistogram, definition
+from workbench.search.nearest import Pending
 from workbench.search.plain import Plain
 from workbench.search.side import Side
 from workbench.search.tile import Tile
-from workbench.statistics import groups, minimum_detectable, minimum_detectable_hits, rank_sets, systems
+from workbench.statistics import (
+    group_difference,
+    groups,
+    minimum_detectable,
+    minimum_detectable_hits,
+    rank_sets,
+    systems,
+)
 from workbench.statistics.clusters import clustered
 from workbench.types import Ranks
 
@@ -158,3 +167,41 @@ def test_precision_over_found_positives_divides_by_nothing_that_is_zero() -> Non
             values = per_query(f"AP(norm=hits)@{k}", ranks)
             assert (values.worst <= values.expected).all()
             assert (values.expected <= values.best).all()
+
+
+def test_edges_of_a_histogram_must_rise() -> None:
+    for edges in ([0.0, 0.5, 0.5], [0.5, 0.0], [], [[0.0, 1.0]], [0.0, math.inf]):
+        with pytest.raises(ValueError, match="edges must be finite numbers in ascending order"):
+            ScoreHistogram(edges)
+
+
+@pytest.mark.parametrize("member", [[1, 0, 1], [1, 0, 1, 2], [1, 0, 1, math.nan]])
+def test_membership_is_yes_or_no_for_every_value(member: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"in_group must hold True or False for each of \(4,\) values"):
+        group_difference([0.0, 1.0, 1.0, 0.0], member, range(4))
+
+
+def test_the_largest_difference_is_taken_over_ordered_pairs_still_undecided() -> None:
+    """One system is beaten by all others: its column is decided, its row is not; another beats all: the reverse."""
+    totals = np.random.default_rng(5).standard_normal((50, 4))
+    scale = np.array([[0.0, 0.0, 0.0, 0.0], [2.0, 0.0, 1.0, 0.0], [1.0, 0.5, 0.0, 0.0], [3.0, 1.0, 2.0, 0.0]])
+    expected = [
+        max(max(scale[j, k] * (row[j] - row[k]) for j, k in itertools.product(range(4), repeat=2)), 0.0)
+        for row in totals
+    ]
+    np.testing.assert_allclose(systems._largest(totals, scale), expected, rtol=1e-12)
+
+
+def test_a_finished_row_is_not_collected_again_while_another_has_yet_to_begin() -> None:
+    """Row 0 was full before its first column, row 1 is done with the tile."""
+    scores = np.array([[0.1, 0.9, 0.8], [0.7, 0.9, 0.8]])
+    side = Side(np.ones((3, 1)), np.ones(3), np.zeros(3))
+    tile = Tile(
+        row_start=0, column_start=4, n_rows=2, n_columns=3, scores=scores, rows_of=side, columns_of=side,
+        factor=0.0, underflow=0.0, relative=0.0, kernels=Plain(),
+    )  # fmt: skip
+    pending, begin = Pending(4, 2), np.array([0, 3])
+    Plain().collect(tile, scores, np.array([0.5, 0.5]), SimpleNamespace(everything=True), pending, begin)
+    assert pending.count.tolist() == [2, 0]
+    assert pending.columns[0, :2].tolist() == [5, 6]
+    assert begin.tolist() == [3, 3]

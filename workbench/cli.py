@@ -230,12 +230,12 @@ def notebooks(target: Path) -> None:
     from workbench.shipped import find
 
     root = find("notebooks")
-    for source in sorted(root.rglob("*.ipynb")):
-        if ".ipynb_checkpoints" in source.parts:
-            continue
-        place = target / source.relative_to(root)
+    sources = [path for path in sorted(root.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+    places = [target / source.relative_to(root) for source in sources]
+    for place in places:
         if place.exists():
             raise FileExistsError(f"{place} exists; choose another folder, or move it away: nothing is overwritten")
+    for source, place in zip(sources, places, strict=True):
         write_atomically(place, source.read_bytes())
         click.echo(f"{place}")
 

@@ -59,13 +59,14 @@ def measure(root: Path, n: int, **parameters: object) -> Cost:
     """n evaluations of one small embeddings file after a warm-up, each with another seed."""
     source = write_vectors(root / "vectors.npz", n_images=40)
     seconds, resident, started = [], [], 0
+    there = set(psutil.Process().children(recursive=True))
     for number in range(-WARM_UP, n):
         begin = time.process_time()
         evaluate(source, out=root / "runs", seed=number + WARM_UP, n_resamples=200, **parameters)
         if number >= 0:
             seconds.append(time.process_time() - begin)
             resident.append(resident_mb())
-            started = max(started, len(psutil.Process().children(recursive=True)))
+            started = max(started, len(set(psutil.Process().children(recursive=True)) - there))
     return Cost(tuple(seconds), tuple(resident), started)
 
 

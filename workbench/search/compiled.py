@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from workbench.search import loops
 from workbench.search.definition import Array, Screen
@@ -27,7 +28,11 @@ _FOUND = 2**15
 
 
 class Compiled:
-    """Kernels compiled by numba, with a pool of threads for the time of one scan."""
+    """Kernels compiled by numba, with a pool of threads for the time of one scan.
+
+    The linear algebra library is held to one thread meanwhile: its own threads would wait for the next product at full
+    speed and take the processor from the loops between two products.
+    """
 
     width = _WIDTH
 
@@ -36,10 +41,12 @@ class Compiled:
         self.buffer = np.empty(0, np.uint8)
 
     def __enter__(self) -> Compiled:
+        self.limits = threadpool_limits(1, user_api="blas")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown()
+        self.limits.restore_original_limits()
 
     def tile_limits(self, screen: Screen, consumers: Sequence[Any]) -> tuple[int, tuple[int, int]]:
         """Bytes for one pair of a tile (its transpose and a biased copy included), and the largest tile."""

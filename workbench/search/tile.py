@@ -97,10 +97,10 @@ class Product(Protocol):
 
 
 class NumpyProduct:
-    """The product of the linear algebra library behind numpy."""
+    """The product of the linear algebra library behind numpy, strip by strip in the threads of the kernels."""
 
-    def __init__(self, dtype: str) -> None:
-        self.dtype, self.out = np.dtype(dtype), np.empty(0)
+    def __init__(self, dtype: str, kernels: Kernels) -> None:
+        self.dtype, self.kernels, self.out = np.dtype(dtype), kernels, np.empty(0)
 
     def cast(self, vectors: Array, n_padded: int) -> Array:
         return padded(vectors, n_padded, self.dtype)
@@ -109,7 +109,13 @@ class NumpyProduct:
         shape = (len(left), len(right))
         if self.out.size != shape[0] * shape[1]:
             self.out = np.empty(shape, self.dtype)
-        return np.matmul(left, right.T, out=self.out.reshape(shape))
+        out = self.out.reshape(shape)
+
+        def strip(part: slice) -> None:
+            np.matmul(left[part], right.T, out=out[part])
+
+        self.kernels.in_parallel(strip, len(left), len(left))
+        return out
 
 
 class TorchProduct:
@@ -136,7 +142,7 @@ class Bfloat16Product(TorchProduct):
 
     def __init__(self, kernels: Kernels) -> None:
         super().__init__("bfloat16", "cpu")
-        self.kernels = kernels
+        self.kernels, self.threads = kernels, self.torch.get_num_threads()
 
     def cast(self, vectors: Array, n_padded: int) -> Any:
         return self.torch.from_numpy(self.kernels.bfloat16_bits(vectors, n_padded)).view(self.torch.bfloat16)
@@ -145,8 +151,15 @@ class Bfloat16Product(TorchProduct):
         shape = (len(left), len(right))
         if self.out.numel() != shape[0] * shape[1]:
             self.out = self.out.new_empty(shape)
-        product = self.torch.mm(left, right.T, out=self.out.view(shape))
-        return np.asarray(product.view(self.torch.int16).numpy())
+        out = self.out.view(shape)
+
+        def strip(part: slice) -> None:
+            self.torch.set_num_threads(1)  # of this thread
+            self.torch.mm(left[part], right.T, out=out[part])
+
+        self.kernels.in_parallel(strip, len(left), len(left))
+        self.torch.set_num_threads(self.threads)
+        return np.asarray(out.view(self.torch.int16).numpy())
 
 
 def padded(vectors: Array, n: int, dtype: np.dtype[Any]) -> Array:
@@ -186,4 +199,4 @@ def tiles(
 def _product(screen: Screen, kernels: Kernels, device: str) -> Product:
     if screen == "bfloat16":
         return Bfloat16Product(kernels)
-    return NumpyProduct(screen) if device == "cpu" else TorchProduct(screen, device)
+    return NumpyProduct(screen, kernels) if device == "cpu" else TorchProduct(screen, device)
