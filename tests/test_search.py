@@ -625,6 +625,15 @@ def test_the_product_of_torch_gives_the_same(monkeypatch: pytest.MonkeyPatch, en
     np.testing.assert_allclose(smooth, smooth_again, rtol=1e-12)
 
 
+def test_a_file_that_is_cut_while_it_is_searched_is_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "gallery.npy", np.random.default_rng(0).standard_normal((50, 8)))
+    side = Side.of(np.load(tmp_path / "gallery.npy", mmap_mode="r"), "gallery", Plain())
+    with open(tmp_path / "gallery.npy", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(OSError, match=r"gallery.npy ends before vector 40"):
+        side.some(np.array([2, 40]))
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is measured on Linux")
 @pytest.mark.parametrize("screen", ["float32", "bfloat16"])
 def test_a_gallery_larger_than_the_memory_allowed(tmp_path: Path, screen: str) -> None:
@@ -716,5 +725,7 @@ def test_too_little_memory_and_an_unknown_screen_are_refused() -> None:
         scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], memory=1000)
     needed = int(str(caught.value).split("about ")[1].split()[0])
     assert scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], memory=needed)[0].k == 1
+    with pytest.raises(ValueError, match=r"bfloat16' is for the processor.*device='cuda'"):
+        scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], screen="bfloat16", device="cuda")
     with pytest.raises(ValueError, match="'float16'"):
         scan(np.ones((2, 3)), np.ones((4, 3)), [TopK(1)], screen="float16")

@@ -90,7 +90,7 @@ def tie_groups(ranks: Ranks) -> Groups:
 
 
 def _harmonic(start: npt.ArrayLike, n: npt.ArrayLike) -> FloatArray:
-    """Sum of 1/x over x = start + 1 .. start + n, to a relative error near 1e-15 at any depth."""
+    """Sum of 1/x over x = start + 1 .. start + n, to a relative error below 1e-12 at any depth."""
     y, n = np.broadcast_arrays(np.asarray(start, np.float64) + 1, np.asarray(n, np.float64))
     total = n / y
     many = n > 1

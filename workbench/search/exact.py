@@ -111,6 +111,8 @@ def _choose_screen(
         screen = "bfloat16" if able else "float32"
     elif screen == "bfloat16" and not (_installed("torch") and _installed("numba")):
         raise ValueError("screen='bfloat16' needs torch and numba; install both or use screen='auto'")
+    if screen == "bfloat16" and device != "cpu":
+        raise ValueError(f"screen='bfloat16' is for the processor; use screen='auto' with device={device!r}")
     return _SCREENS[max(_SCREENS.index(each) for each in (screen, *(consumer.screen for consumer in consumers)))]
 
 

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from workbench.search import definition
 from workbench.search.definition import Array, Screen, lower
 from workbench.search.kernels import Kernels
-from workbench.search.restrict import Bias, Scope, Which, check_side, id_order
+from workbench.search.restrict import Bias, OneSided, Scope, id_order
 from workbench.search.side import Side, exact_scores
 from workbench.search.tile import Tile, check_bound
-from workbench.types import FloatArray, IntArray, Neighbours, Relevance
+from workbench.types import FloatArray, IntArray, Neighbours
 
 
 @dataclass(frozen=True, eq=False)
-class TopK:
+class TopK(OneSided):
     """The k best columns of every row, with exact scores.
 
     Order: higher score first, equal scores by ascending id (compared as strings) or, without ``ids``, by position.
@@ -34,14 +34,10 @@ class TopK:
     k: int
     bias: npt.ArrayLike | None = field(default=None, kw_only=True)
     bias_row: npt.ArrayLike | None = field(default=None, kw_only=True)
-    of: Which = field(default="queries", kw_only=True)
     ids: Sequence[str] | None = field(default=None, kw_only=True)
-    exclude: Relevance | None = field(default=None, kw_only=True)
-    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
-    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_side(self.of)
+        super().__post_init__()
         if isinstance(self.k, bool) or int(self.k) != self.k or self.k < 1:
             raise ValueError(f"k must be a whole number of at least 1; got {self.k!r}")
 
@@ -55,7 +51,7 @@ class TopK:
 
     def begin(self, rows: Side, columns: Side, kernels: Kernels) -> TopKState:
         n_rows, n_columns = len(rows.vectors), len(columns.vectors)
-        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        scope = self.scope(n_rows, n_columns)
         least = int(scope.left.min())
         if self.k > least:
             what = "to choose from" if scope.everything else "left after exclusion"
@@ -179,20 +175,17 @@ class TopKState:
 
 
 @dataclass(frozen=True, eq=False)
-class TopKMean:
+class TopKMean(OneSided):
     """Mean of the k best scores of every row, (n_rows,) float64; the same bits for any tiling.
 
     k, of, exclude, allow, allow_row : as in :class:`TopK`, from whose exact scores it is formed.
     """
 
     k: int
-    of: Which = field(default="queries", kw_only=True)
-    exclude: Relevance | None = field(default=None, kw_only=True)
-    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
-    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
     screen: Screen = field(default="bfloat16", init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._best()
 
     def _best(self) -> TopK:

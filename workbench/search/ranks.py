@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from workbench.search.definition import Array, Screen, lower, upper
 from workbench.search.kernels import Kernels
-from workbench.search.restrict import Bias, Scope, Which, check_shape, check_side, pair_keys
+from workbench.search.restrict import Bias, OneSided, Scope, check_shape, pair_keys
 from workbench.search.side import Side, exact_scores
 from workbench.search.tile import Tile
 from workbench.types import FloatArray, IntArray, Ranks, Relevance
@@ -127,7 +127,7 @@ def _covered(first: IntArray, last: IntArray, n: int) -> IntArray:
 
 
 @dataclass(frozen=True, eq=False)
-class RankPositives:
+class RankPositives(OneSided):
     """Exact rank of every positive of every row: how many columns score strictly higher, how many the same.
 
     relevance : (n_rows, n_columns), so for ``of="gallery"`` the transposed one; grades above zero are positives.
@@ -140,14 +140,7 @@ class RankPositives:
     relevance: Relevance
     bias: npt.ArrayLike | None = field(default=None, kw_only=True)
     bias_row: npt.ArrayLike | None = field(default=None, kw_only=True)
-    of: Which = field(default="queries", kw_only=True)
-    exclude: Relevance | None = field(default=None, kw_only=True)
-    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
-    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
     screen: Screen = field(default="float32", init=False)
-
-    def __post_init__(self) -> None:
-        check_side(self.of)
 
     def state_bytes(self, n_rows: int, n_columns: int) -> int:
         excluded = 0 if self.exclude is None else len(self.exclude.items)
@@ -157,7 +150,7 @@ class RankPositives:
         n_rows, n_columns = len(rows.vectors), len(columns.vectors)
         check_shape("relevance", self.relevance, n_rows, n_columns)
         bias = Bias.of(self.bias, self.bias_row, n_rows, n_columns)
-        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        scope = self.scope(n_rows, n_columns)
         labelled = self.relevance.positives
         own, items = labelled.queries, labelled.items
         outside = np.flatnonzero(~scope.sees(own, items))
@@ -187,8 +180,7 @@ class RankState:
         self.update = self.counter.update
 
     def merge(self, other: RankState) -> None:
-        self.counter.better += other.counter.better
-        self.counter.tied += other.counter.tied
+        self.counter.merge(other.counter)
 
     def finish(self) -> Ranks:
         better, tied = np.empty(len(self.order), np.int64), np.empty(len(self.order), np.int64)
@@ -200,7 +192,7 @@ class RankState:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreHistogram:
+class ScoreHistogram(OneSided):
     """How many pairs score in each bin, exactly: (n_edges + 1,) int64.
 
     edges : ascending. Entry 0 counts scores below the first edge, entry b those with ``edges[b - 1] <= score <
@@ -208,14 +200,10 @@ class ScoreHistogram:
     """
 
     edges: npt.ArrayLike
-    of: Which = field(default="queries", kw_only=True)
-    exclude: Relevance | None = field(default=None, kw_only=True)
-    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
-    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
     screen: Screen = field(default="float32", init=False)
 
     def __post_init__(self) -> None:
-        check_side(self.of)
+        super().__post_init__()
         edges = np.asarray(self.edges, np.float64)
         if edges.ndim != 1 or not len(edges) or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
             raise ValueError(f"edges must be finite numbers in ascending order; got {self.edges!r:.80}")
@@ -226,7 +214,7 @@ class ScoreHistogram:
 
     def begin(self, rows: Side, columns: Side, kernels: Kernels) -> HistogramState:
         n_rows, n_columns = len(rows.vectors), len(columns.vectors)
-        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        scope = self.scope(n_rows, n_columns)
         edges = np.asarray(self.edges, np.float64)
         first, last = np.zeros(n_rows, np.int64), np.full(n_rows, len(edges))
         nothing = np.zeros(0, np.int64), np.zeros(0)
@@ -244,8 +232,7 @@ class HistogramState:
         self.counter, self.n_pairs, self.update = counter, n_pairs, counter.update
 
     def merge(self, other: HistogramState) -> None:
-        self.counter.better += other.counter.better
-        self.counter.tied += other.counter.tied
+        self.counter.merge(other.counter)
 
     def finish(self) -> IntArray:
         reached = self.counter.better + self.counter.tied

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +127,28 @@ class Scope:
         return out
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OneSided:
+    """What every consumer can be told: whose items are the rows, and which columns a row may see.
+
+    of : "queries" or "gallery". exclude : (n_rows, n_columns) pairs whose positives (grade > 0) are left out, such as
+    :func:`same_items`. allow : (n_columns,) bool, the only columns to look at, or a stack (n_masks, n_columns) with
+    ``allow_row`` (n_rows,) naming the mask of each row.
+    """
+
+    of: Which = "queries"
+    exclude: Relevance | None = None
+    allow: npt.ArrayLike | None = None
+    allow_row: npt.ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        if self.of not in ("queries", "gallery"):
+            raise ValueError(f"of must be 'queries' or 'gallery'; got {self.of!r}")
+
+    def scope(self, n_rows: int, n_columns: int) -> Scope:
+        return Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+
+
 def pair_keys(rows: IntArray, columns: IntArray) -> IntArray:
     """(n_pairs,) one integer for each pair, ascending in row and then column."""
     return rows * _WIDE + columns
@@ -193,8 +215,3 @@ def id_order(ids: Sequence[str] | None, n: int) -> IntArray:
     place = np.empty(n, np.int64)
     place[sorted(range(n), key=names.__getitem__)] = np.arange(n)
     return place
-
-
-def check_side(of: Any) -> None:
-    if of not in ("queries", "gallery"):
-        raise ValueError(f"of must be 'queries' or 'gallery'; got {of!r}")

@@ -82,7 +82,8 @@ class Side:
         with open(self._map.filename, "rb", buffering=0) as file:
             for row, vector in zip(wanted.tolist(), found, strict=True):
                 file.seek(start + row * found.strides[0])
-                file.readinto(vector.data)
+                if file.readinto(vector.data) != vector.nbytes:
+                    raise OSError(f"{self._map.filename} ends before vector {row}; it was cut while it was searched")
         return found, where
 
     @property

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from workbench.search import definition
 from workbench.search.definition import Screen
 from workbench.search.kernels import Kernels
-from workbench.search.restrict import Scope, Which, check_side
+from workbench.search.restrict import OneSided, Scope
 from workbench.search.side import Side
 from workbench.search.tile import Tile
-from workbench.types import FloatArray, Relevance
+from workbench.types import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
-class LogSumExp:
+class LogSumExp(OneSided):
     """A smooth maximum of every row: ``log(sum_columns exp(beta * score)) / beta``, (n_rows,) float64.
 
     beta > 0 : inverse temperature. of : whose items are the rows. exclude : (n_rows, n_columns) pairs whose positives
@@ -29,14 +28,10 @@ class LogSumExp:
     """
 
     beta: float
-    of: Which = field(default="queries", kw_only=True)
-    exclude: Relevance | None = field(default=None, kw_only=True)
-    allow: npt.ArrayLike | None = field(default=None, kw_only=True)
-    allow_row: npt.ArrayLike | None = field(default=None, kw_only=True)
     screen: Screen = field(default="float64", init=False)
 
     def __post_init__(self) -> None:
-        check_side(self.of)
+        super().__post_init__()
         if not 0 < self.beta < np.inf:
             raise ValueError(f"beta must be a positive number; got {self.beta!r}")
 
@@ -45,7 +40,7 @@ class LogSumExp:
 
     def begin(self, rows: Side, columns: Side, kernels: Kernels) -> LogSumExpState:
         n_rows, n_columns = len(rows.vectors), len(columns.vectors)
-        scope = Scope.of(self.exclude, self.allow, self.allow_row, n_rows, n_columns)
+        scope = self.scope(n_rows, n_columns)
         if not scope.left.all():
             raise ValueError(f"a row has all its {n_columns} columns excluded; its log-sum is not defined")
         return LogSumExpState(float(self.beta), scope, n_rows, n_columns)

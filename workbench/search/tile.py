@@ -157,8 +157,10 @@ class Bfloat16Product(TorchProduct):
             self.torch.set_num_threads(1)  # of this thread
             self.torch.mm(left[part], right.T, out=out[part])
 
-        self.kernels.in_parallel(strip, len(left), len(left))
-        self.torch.set_num_threads(self.threads)
+        try:
+            self.kernels.in_parallel(strip, len(left), len(left))
+        finally:
+            self.torch.set_num_threads(self.threads)
         return np.asarray(out.view(self.torch.int16).numpy())
 
 
