@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +32,7 @@ from workbench.search import (
     scan,
     tiles,
 )
+from workbench.search import ranks as ranks_module
 from workbench.search import tile as tile_module
 from workbench.search.compiled import Compiled
 from workbench.search.plain import Plain
@@ -71,6 +72,14 @@ def judged(rng: np.random.Generator, n_queries: int, n_gallery: int) -> Relevanc
     grades[0, : n_gallery - n_gallery // 5] = 1
     rows, columns = np.nonzero(grades)
     return Relevance.from_pairs(rows, columns, grades[rows, columns], n_queries=n_queries, n_gallery=n_gallery)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ranks_in_the_screen_asked_for() -> Iterator[None]:
+    """These worlds are full of positives, for which the scan would take float64 of its own accord."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks_module, "_PAIRS_PER_POSITIVE", 0)
+        yield
 
 
 @pytest.fixture
@@ -195,6 +204,15 @@ def test_without_the_bound_the_scan_does_not_go_on(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tile_module, "error_factor", lambda dim, screen: 0.0)
     with pytest.raises(FloatingPointError, match="screen='float64'"):
         scan(queries, gallery, [RankPositives(relevance)])
+
+
+@pytest.mark.parametrize("n_positives, screen", [(2, "float32"), (3, "float64")])
+def test_where_positives_are_many_undecided_pairs_are_avoided(
+    n_positives: int, screen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks_module, "_PAIRS_PER_POSITIVE", 500)
+    relevance = Relevance.from_pairs(np.arange(n_positives), np.arange(n_positives), n_queries=11, n_gallery=100)
+    assert RankPositives(relevance).screen == screen
 
 
 def test_screened_scores_alone_would_give_other_ranks() -> None:

@@ -53,7 +53,7 @@ class Compiled:
         item = {"bfloat16": 2, "float32": 4, "float64": 8}[screen]
         turned = any(each.of == "gallery" for each in consumers)
         biased = any(getattr(each, "bias", None) is not None for each in consumers)
-        return item * (1 + turned + biased), (1024, 8192 // item)
+        return item * (1 + turned + biased), (2048, 8192 // item)
 
     def measure(self, vectors: Array, screen: Screen, norms: FloatArray, moved: FloatArray) -> None:
         """As :meth:`workbench.search.plain.Plain.measure`."""
@@ -139,6 +139,16 @@ class Compiled:
 
         while (block_of < n_blocks).any():
             yield from self._run(work, tile.n_rows)
+
+    def places(
+        self, targets: FloatArray, first: IntArray, last: IntArray, scores: FloatArray
+    ) -> tuple[IntArray, IntArray]:
+        """As :meth:`workbench.search.plain.Plain.places`."""
+        reached, passed = np.empty(len(scores), np.int64), np.empty(len(scores), np.int64)
+        self._run(
+            lambda start, stop: loops.places(targets, first, last, scores, reached, passed, start, stop), len(scores)
+        )
+        return reached, passed
 
     def kth_at_least(self, tile: Tile, scores: Array, k: int) -> FloatArray:
         """(m,) screened scores that k columns of the row reach: the k-th of the maxima of groups of eight columns."""

@@ -14,7 +14,8 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-_FEW = 64
+_FEW = 16
+_BUCKETS = 4
 _TURN = 16
 GROUPS = 16
 
@@ -189,14 +190,50 @@ def _count_few(block, lows, highs, above, offset, found, m):
 
 
 @_cached
-def _count_many(block, lows, highs, tally, offset, allowed, found, m):
-    """Place each column among the sorted thresholds by bisection."""
+def _bucket(x, least, scale, n):
+    """1 .. n for the range of the thresholds, 0 and n + 1 around it; it never falls as the score rises."""
+    at = (np.float64(x) - least) * scale + 1.0
+    at = at if at > 0.0 else 0.0
+    return np.uint32(at if at < n + 1.0 else n + 1.0)
+
+
+@_cached
+def _set_buckets(lows, highs, mixed, ended):
+    """Which buckets a threshold or its uncertainty touches, and how many thresholds end before each; the scale."""
+    n = _BUCKETS * lows.shape[0]
+    least, span = np.float64(lows[0]), np.float64(highs[-1]) - np.float64(lows[0])
+    scale = (n - 1) / span if span > 0 else 0.0
+    mixed[: n + 2], ended[: n + 3] = 0, 0
+    for p in range(lows.shape[0]):
+        last = _bucket(highs[p], least, scale, n)
+        for b in range(_bucket(lows[p], least, scale, n), last + 1):
+            mixed[b] = 1
+        ended[last + 1] += 1
+    for b in range(1, n + 3):
+        ended[b] += ended[b - 1]
+    return scale
+
+
+@_cached
+def _count_many(block, lows, highs, buckets, scale, tally, offset, allowed, found, m):
+    """Count the columns of each bucket; only those in buckets that a threshold touches are placed one by one."""
+    mixed, ended, counts, own, close = buckets
+    n, least, n_close = _BUCKETS * lows.shape[0], np.float64(lows[0]), np.uint32(0)
+    for j in range(block.shape[0]):
+        own[j] = _bucket(block[j], least, scale, n)
     for j in range(block.shape[0]):
         if allowed.shape[0] and not allowed[offset + j]:
             continue
-        below = np.searchsorted(highs, block[j])
-        if below < lows.shape[0] and lows[below] <= block[j]:
-            found[m] = offset + j
+        close[n_close] = j
+        n_close += np.uint32(mixed[own[j]])
+        counts[own[j]] += np.uint32(1) - np.uint32(mixed[own[j]])
+    for c in range(n_close):
+        score, bucket = block[close[c]], own[close[c]]
+        below, last = np.uint32(ended[bucket]), np.uint32(ended[bucket + np.uint32(1)])
+        while below < last and highs[below] < score:
+            below += np.uint32(1)
+        if below < lows.shape[0] and lows[below] <= score:
+            found[m] = offset + close[c]
             m += 1
         else:
             tally[below] += 1
@@ -207,17 +244,26 @@ def _count_many(block, lows, highs, tally, offset, allowed, found, m):
 def count(scores, n, first, size, low, high, above, allow, mask, column, block_of, found_i, found_j, start, stop):
     width, m = scores.shape[2], 0
     tally = np.zeros(above.shape[1] + 1, np.int64)
+    most = _BUCKETS * above.shape[1] + 3
+    mixed, ended, counts = np.zeros(most, np.uint32), np.zeros(most, np.uint32), np.zeros(most, np.uint32)
+    buckets = mixed, ended, counts, np.zeros(width, np.uint32), np.zeros(width, np.uint32)
     for i in range(start, stop):
         lows, highs = low[first[i] : first[i] + size[i]], high[first[i] : first[i] + size[i]]
+        few = size[i] <= _FEW and allow.shape[0] == 0
+        scale = 0.0 if few or block_of[i] == scores.shape[1] else _set_buckets(lows, highs, mixed, ended)
         allowed = allow[mask[i], column : column + n] if allow.shape[0] else np.zeros(0, np.bool_)
         while block_of[i] < scores.shape[1] and m + width <= len(found_j):
-            block, offset, before = scores[i, block_of[i]], block_of[i] * width, m
-            if size[i] <= _FEW and offset + width <= n and allow.shape[0] == 0:
+            offset, seen = block_of[i] * width, m
+            block = scores[i, block_of[i]][: n - offset]
+            if few:
                 m = _count_few(block, lows, highs, above[i], offset, found_j, m)
             else:
-                m = _count_many(block[: n - offset], lows, highs, tally, offset, allowed, found_j, m)
-            found_i[before:m] = i
+                m = _count_many(block, lows, highs, buckets, scale, tally, offset, allowed, found_j, m)
+            found_i[seen:m] = i
             block_of[i] += 1
+        for b in range(0 if few else _BUCKETS * size[i] + 2):
+            tally[ended[b]] += counts[b]
+            counts[b] = 0
         total = 0
         for p in range(size[i] - 1, -1, -1):
             total += tally[p + 1]
@@ -249,6 +295,26 @@ def pair_scores(queries, gallery, rows, columns, scores, start, stop):
                 head[d] += tail[d]
             width -= fewer
         scores[p] = sums[0]
+
+
+@_cached
+def places(targets, first, last, scores, reached, passed, start, stop):
+    for p in range(start, stop):
+        low, high = first[p], last[p]
+        while low < high:
+            middle = (low + high) // 2
+            if targets[middle] < scores[p]:
+                low = middle + 1
+            else:
+                high = middle
+        reached[p], high = low, last[p]
+        while low < high:
+            middle = (low + high) // 2
+            if targets[middle] <= scores[p]:
+                low = middle + 1
+            else:
+                high = middle
+        passed[p] = low
 
 
 @_cached

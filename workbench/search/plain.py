@@ -127,6 +127,14 @@ class Plain:
             thresholds.above[at, slot] += np.where(present[:, slot], above, 0)
         yield at[i], j
 
+    def places(
+        self, targets: FloatArray, first: IntArray, last: IntArray, scores: FloatArray
+    ) -> tuple[IntArray, IntArray]:
+        """(n,) twice: the first place in the ascending slice ``first : last`` of the targets whose target is not below
+        the score, and the first whose target is above it."""
+        reached = _bisect(targets, first, last, scores, np.less)
+        return reached, _bisect(targets, reached, last, scores, np.less_equal)
+
     def kth_at_least(self, tile: Tile, scores: Array, k: int) -> FloatArray:
         """(m,) screened scores that k columns of the row reach: the k-th best of the tile, or minus infinity."""
         if tile.n_columns < k:
@@ -165,3 +173,16 @@ class Plain:
         best.scores[touched] = every_score[inside].reshape(-1, k)
         out = every_row[next_best]
         best.left_out[out] = np.maximum(best.left_out[out], every_score[next_best])
+
+
+def _bisect(targets: FloatArray, first: IntArray, last: IntArray, values: FloatArray, before: np.ufunc) -> IntArray:
+    """For each value the first place in its ascending slice whose target is not ``before`` the value."""
+    low, high = first.copy(), last.copy()
+    open_ = low < high
+    while open_.any():
+        middle = (low + high) // 2
+        right = open_ & before(targets[np.minimum(middle, len(targets) - 1)], values)
+        low = np.where(right, middle + 1, low)
+        high = np.where(open_ & ~right, middle, high)
+        open_ = low < high
+    return low

@@ -56,8 +56,9 @@ class Counter:
         bias: Bias,
         scope: Scope,
         known: tuple[IntArray, FloatArray],
+        kernels: Kernels,
     ) -> None:
-        self.targets, self.first, self.last = targets, first, last
+        self.targets, self.first, self.last, self.kernels = targets, first, last, kernels
         self.bias, self.scope, self.known = bias, scope, known
         self.better = np.zeros(len(targets), np.int64)
         self.tied = np.zeros(len(targets), np.int64)
@@ -83,8 +84,7 @@ class Counter:
         if not len(rows):
             return
         first, last = self.first[rows], self.last[rows]
-        reached = _bisect(self.targets, first, last, scores, np.less)
-        passed = _bisect(self.targets, reached, last, scores, np.less_equal)
+        reached, passed = self.kernels.places(self.targets, first, last, scores)
         begin, end = int(first.min()), int(last.max())
         part = slice(begin, end)
         self.better[part] += sign * _covered(first - begin, reached - begin, end - begin)
@@ -107,23 +107,23 @@ class Counter:
         self.tied += other.tied
 
 
-def _bisect(targets: FloatArray, first: IntArray, last: IntArray, values: FloatArray, before: np.ufunc) -> IntArray:
-    """For each value the first place in its ascending slice whose target is not ``before`` the value."""
-    low, high = first.copy(), last.copy()
-    open_ = low < high
-    while open_.any():
-        middle = (low + high) // 2
-        right = open_ & before(targets[np.minimum(middle, len(targets) - 1)], values)
-        low = np.where(right, middle + 1, low)
-        high = np.where(open_ & ~right, middle, high)
-        open_ = low < high
-    return low
+def _ascending(rows: IntArray, scores: FloatArray) -> IntArray:
+    """The order by row and, within a row, by score: ``np.lexsort((scores, rows))`` in a third of the time."""
+    order = np.argsort(scores)
+    for shift in range(0, int(rows.max(initial=0)).bit_length(), 16):
+        digits = ((rows[order] >> shift) & 0xFFFF).astype(np.uint16)
+        order = order[np.argsort(digits, kind="stable")]
+    return order
 
 
 def _covered(first: IntArray, last: IntArray, n: int) -> IntArray:
     """(n,) how many of the ranges ``first : last`` hold each place."""
     opened, closed = np.bincount(first, minlength=n + 1), np.bincount(last, minlength=n + 1)
     return np.cumsum(opened - closed)[:n]
+
+
+_PAIRS_PER_POSITIVE = 500
+"""Pairs that float64 screening may cost more for each positive, which is what scoring its undecided pairs takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,12 @@ class RankPositives(OneSided):
     relevance: Relevance
     bias: npt.ArrayLike | None = field(default=None, kw_only=True)
     bias_row: npt.ArrayLike | None = field(default=None, kw_only=True)
-    screen: Screen = field(default="float32", init=False)
+
+    @property
+    def screen(self) -> Screen:
+        """Every positive makes a few pairs undecided in float32; where they are many, a finer product is cheaper."""
+        many = len(self.relevance.items) * _PAIRS_PER_POSITIVE > self.relevance.n_queries * self.relevance.n_gallery
+        return "float64" if many else "float32"
 
     def state_bytes(self, n_rows: int, n_columns: int) -> int:
         excluded = 0 if self.exclude is None else len(self.exclude.items)
@@ -160,7 +165,7 @@ class RankPositives(OneSided):
                 f"{own[outside[0]]}, column {items[outside[0]]}); they have no rank: take them out of relevance"
             )
         scores = exact_scores(kernels, rows, columns, own, items) - bias.at(own, items)
-        state = RankState(labelled, scores, bias, scope)
+        state = RankState(labelled, scores, bias, scope, kernels)
         out_rows, out_columns = scope.pairs
         if len(out_rows):
             hidden = exact_scores(kernels, rows, columns, out_rows, out_columns)
@@ -171,12 +176,12 @@ class RankPositives(OneSided):
 class RankState:
     """Counts per positive; the positives of a row are kept in ascending order of their score."""
 
-    def __init__(self, labelled: Relevance, scores: FloatArray, bias: Bias, scope: Scope) -> None:
+    def __init__(self, labelled: Relevance, scores: FloatArray, bias: Bias, scope: Scope, kernels: Kernels) -> None:
         self.labelled = labelled
-        self.order = np.lexsort((scores, labelled.queries))
+        self.order = _ascending(labelled.queries, scores)
         known = pair_keys(labelled.queries, labelled.items), scores
         edges = labelled.indptr
-        self.counter = Counter(scores[self.order], edges[:-1], edges[1:], bias, scope, known)
+        self.counter = Counter(scores[self.order], edges[:-1], edges[1:], bias, scope, known, kernels)
         self.update = self.counter.update
 
     def merge(self, other: RankState) -> None:
@@ -218,7 +223,7 @@ class ScoreHistogram(OneSided):
         edges = np.asarray(self.edges, np.float64)
         first, last = np.zeros(n_rows, np.int64), np.full(n_rows, len(edges))
         nothing = np.zeros(0, np.int64), np.zeros(0)
-        counter = Counter(edges, first, last, Bias.of(None, None, n_rows, n_columns), scope, nothing)
+        counter = Counter(edges, first, last, Bias.of(None, None, n_rows, n_columns), scope, nothing, kernels)
         out_rows, out_columns = scope.pairs
         if len(out_rows):
             counter.decide(out_rows, exact_scores(kernels, rows, columns, out_rows, out_columns), sign=-1)

@@ -46,6 +46,10 @@ class LogSumExp(OneSided):
         return LogSumExpState(float(self.beta), scope, n_rows, n_columns)
 
 
+_SMALL = 300.0
+"""Up to here the exponential of an exponent, and of its negative, is far inside the range of float64."""
+
+
 class LogSumExpState:
     """Largest exponent so far and the sum of exponentials relative to it."""
 
@@ -55,14 +59,18 @@ class LogSumExpState:
 
     def update(self, tile: Tile) -> None:
         hidden = None if self.scope.everything else self.scope.hidden(tile)
+        small = self.beta * float(tile.reach.max()) < _SMALL
 
         def add(part: slice) -> None:
             scores = tile.scores[part].reshape(part.stop - part.start, -1)[:, : tile.n_columns]
             if hidden is not None:
                 scores = np.where(hidden[part], -np.inf, scores)
-            largest = scores.max(axis=1)
-            exponents = scores - np.where(largest > -np.inf, largest, 0.0)[:, None]
-            exponents *= self.beta
+            if small:
+                largest, exponents = np.zeros(len(scores)), self.beta * scores
+            else:
+                largest = scores.max(axis=1)
+                exponents = scores - np.where(largest > -np.inf, largest, 0.0)[:, None]
+                exponents *= self.beta
             rows = slice(tile.row_start + part.start, tile.row_start + part.stop)
             self._add(rows, self.beta * largest, np.exp(exponents, out=exponents).sum(axis=1))
 

@@ -128,7 +128,9 @@ class TorchProduct:
         self.out = torch.empty(0, dtype=getattr(torch, dtype), device=device)
 
     def cast(self, vectors: Array, n_padded: int) -> Any:
-        return self.torch.from_numpy(padded(vectors, n_padded, np.dtype(self.dtype))).to(self.device)
+        return self.torch.from_numpy(np.require(padded(vectors, n_padded, np.dtype(self.dtype)), requirements="W")).to(
+            self.device
+        )
 
     def multiply(self, left: Any, right: Any) -> Array:
         shape = (len(left), len(right))
@@ -165,7 +167,9 @@ class Bfloat16Product(TorchProduct):
 
 
 def padded(vectors: Array, n: int, dtype: np.dtype[Any]) -> Array:
-    """A contiguous copy in another precision with rows of zeros up to n."""
+    """The vectors, contiguous in another precision and with rows of zeros up to n; a copy only where it differs."""
+    if n == len(vectors) and type(vectors) is np.ndarray and vectors.dtype == dtype and vectors.flags.c_contiguous:
+        return vectors
     out = np.zeros((n, vectors.shape[1]), dtype) if n > len(vectors) else np.empty((n, vectors.shape[1]), dtype)
     out[: len(vectors)] = vectors
     return out
