@@ -206,7 +206,7 @@ def test_without_the_bound_the_scan_does_not_go_on(monkeypatch: pytest.MonkeyPat
         scan(queries, gallery, [RankPositives(relevance)])
 
 
-@pytest.mark.parametrize("n_positives, screen", [(2, "float32"), (3, "float64")])
+@pytest.mark.parametrize(("n_positives", "screen"), [(2, "float32"), (3, "float64")])
 def test_where_positives_are_many_undecided_pairs_are_avoided(
     n_positives: int, screen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,7 +84,7 @@ def error_factor(dim: int, screen: Screen) -> float:
 
 
 def lower(values: FloatArray, dtype: npt.DTypeLike) -> Array:
-    """The values in another precision, rounded down, never below the least finite number."""
+    """The values rounded down to float32, or as they are, never below the least finite number."""
     if np.dtype(dtype) == np.float64:
         return np.maximum(values, np.finfo(np.float64).min)
     rounded: Array = np.maximum(np.nextafter(values.astype(dtype), -np.inf, dtype=dtype), np.finfo(dtype).min)
@@ -92,7 +92,7 @@ def lower(values: FloatArray, dtype: npt.DTypeLike) -> Array:
 
 
 def upper(values: FloatArray, dtype: npt.DTypeLike) -> Array:
-    """The values in another precision, rounded up."""
+    """The values rounded up to float32, or as they are."""
     if np.dtype(dtype) == np.float64:
         return values
     rounded: Array = np.nextafter(values.astype(dtype), np.inf, dtype=dtype)
