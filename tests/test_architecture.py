@@ -12,7 +12,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "workbench"
 LAYERS = [
     {"types", "failures", "files", "shipped", "threads"},
-    {"metrics", "statistics", "search", "normalize", "codec", "meter", "parameters"},
+    {"metrics", "statistics", "search", "codec", "meter", "parameters"},
+    {"normalize"},
     {"datasets"},
     {"encoders"},
     {"adapt", "diagnostics"},

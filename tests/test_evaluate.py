@@ -309,7 +309,8 @@ def test_bank_from_another_split(tmp_path: Path) -> None:
     found = evaluate("scenes", out=tmp_path, n_images=30, bank="val", scenes_languages=["en"], **FAST)
     outcomes = found.results["repairs"].outcomes
     assert {one.provenance for one in outcomes} == {"inductive (val)"}
-    assert {one.n_bank for one in outcomes} == {150, 30}
+    assert {one.n_bank for one in outcomes} == {149, 30}
+    assert "t2i: 1 bank queries that are also scored were left out" in found.results["repairs"].caption()
     assert outcomes[0].before == found.metrics["t2i/hit@1"]["value"]  # the whole gallery, as in the headline
     assert "disjoint from what is scored" in found.manifest["protocol"]["repairs"]
 

@@ -10,7 +10,7 @@ import pytest
 from workbench.evaluate.prepare import Direction
 from workbench.evaluate.repairs import Repairs, repair_direction
 from workbench.metrics import per_query, ranks_from_scores
-from workbench.normalize import METHODS, STATISTICS, cross_fit_folds
+from workbench.normalize import cross_fit_folds, csls, inverted_softmax
 from workbench.types import Embeddings, Relevance
 
 PARAMETERS = {"repairs": ["inverted softmax", "csls"], "k": 5, "seed": 3, "memory_mb": 16, "n_resamples": 200}
@@ -41,9 +41,7 @@ def dense(direction: Direction, method: str | None) -> np.ndarray:
         gallery = direction.gallery.vectors[columns].astype(float)
         scores = queries @ gallery.T
         if method is not None:
-            statistic = STATISTICS[method]()
-            option = {"beta": statistic.parameter} if method == "inverted softmax" else {"k": int(statistic.parameter)}
-            scores = scores - METHODS[method](bank @ gallery.T, **option)
+            scores = scores - {"inverted softmax": inverted_softmax, "csls": csls}[method](bank @ gallery.T)
         ranks = ranks_from_scores(np.round(scores, 6), direction.relevance.take(rows, columns))
         values[rows] = per_query("hit@1", ranks).expected
     return values

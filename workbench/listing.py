@@ -32,7 +32,7 @@ def sections() -> dict[str, Rows]:
         "datasets": datasets,
         "encoders": [(form, _ENCODERS.get(form, "")) for form in FORMS],
         "metrics": metrics,
-        "repairs": [(name, _first_sentence(method)) for name, method in METHODS.items()],
+        "repairs": [(name, f"{method.kind}. {method.summary}") for name, method in METHODS.items()],
         "reports": [(name, path.name) for name, path in notebooks().items()],
         "parameters": [(name, f"{text} (default: {default})") for name, _, default, text in audit_schema().help()],
     }
@@ -132,7 +132,3 @@ def _example(name: str) -> str:
     from workbench.metrics import METRICS
 
     return f"{name}@10" if METRICS[name].cutoff == "required" else name
-
-
-def _first_sentence(method: Callable[..., object]) -> str:
-    return (method.__doc__ or "").strip().splitlines()[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 from workbench.diagnostics.coverage import TextCoverage
 from workbench.evaluate.analysis import RESULT_TYPES, Analysis, analyse, coverage
+from workbench.evaluate.banks import withheld_bank
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
 from workbench.evaluate.share import check_share, private_parameters, withheld
 from workbench.evaluate.writing import run_name, write_manifest, write_run
@@ -98,4 +99,4 @@ def _prepared(
     bank = prepare_bank(prepared, parameters, progress=progress)
     say(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
     shown = withheld(prepared, parameters)
-    return shown, None if bank is None else withheld(bank, parameters), coverage(prepared, shown)
+    return shown, None if bank is None else withheld_bank(bank, prepared, shown, parameters), coverage(prepared, shown)

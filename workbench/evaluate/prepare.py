@@ -25,6 +25,7 @@ class Direction:
 
     clusters, gallery_clusters : the image that each query and each item belongs to, in one numbering.
     queries, gallery : vectors with their ids; where only ranked lists are known, the sides without vectors.
+    query_digests, gallery_digests : what tells their contents apart; empty: their vectors do.
     """
 
     name: str
@@ -33,6 +34,8 @@ class Direction:
     relevance: Relevance
     clusters: np.ndarray
     gallery_clusters: np.ndarray
+    query_digests: tuple[str, ...] = ()
+    gallery_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +79,13 @@ class Prepared:
         texts = np.where(own >= 0, own, len(images) + np.arange(len(own)))
         first, second = self.texts.modality[0], self.images.modality[0]
         relevance = self.collection.relevance
-        forward = Direction(f"{first}2{second}", self.texts, self.images, relevance, texts, images)
+        digests = self.text_digests, self.image_digests
+        forward = Direction(f"{first}2{second}", self.texts, self.images, relevance, texts, images, *digests)
         if self.collection.one_way:
             return (forward,)
-        return forward, Direction(f"{second}2{first}", self.images, self.texts, relevance.T, images, texts)
+        return forward, Direction(
+            f"{second}2{first}", self.images, self.texts, relevance.T, images, texts, *digests[::-1]
+        )
 
 
 def load_collection(parameters: Mapping[str, Any], *, split: str | None = None) -> Collection:

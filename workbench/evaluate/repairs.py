@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.diagnostics.hubness import hubness
+from workbench.evaluate.banks import Part, Scored, parts_of, score_parts, tuned
 from workbench.evaluate.prepare import Direction, Prepared
-from workbench.metrics import per_query
-from workbench.normalize import STATISTICS, BankStatistic, cross_fit_folds
-from workbench.search import LogSumExp, RankPositives, TopK, TopKMean, scan
+from workbench.normalize import METHODS, Repair, Tuned
 from workbench.statistics import holm, paired_difference
-from workbench.types import Finding, Neighbours
+from workbench.types import Finding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +47,9 @@ class RepairOutcome:
     minimum_detectable: float
     skewness_before: float
     skewness_after: float
+    hub_share_before: float
+    hub_share_after: float
+    note: str
 
     @property
     def label(self) -> str:
@@ -120,21 +122,22 @@ class Repairs:
         return str(self.table().to_html(index=False))
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Some queries and items (indices) to be scored together, with the bank queries (n_bank, dim) that repair them."""
+@dataclass(frozen=True)
+class Tuning:
+    """How one parameter of a repair was chosen. values, validation, test : what was tried, the mean metric of the
+    validation queries (of all parts) and of the scored ones. chosen : one value per part. optimism : what choosing the
+    best value on the scored queries would have added to the reported number."""
 
-    queries: np.ndarray
-    items: np.ndarray
-    bank: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """The metric of every query, and all lists, of one method (or none) over all parts."""
-
-    values: np.ndarray
-    lists: Neighbours
+    repair: str
+    direction: str
+    metric: str
+    parameter: str
+    values: tuple[float, ...]
+    validation: tuple[float, ...]
+    test: tuple[float, ...]
+    chosen: tuple[float, ...]
+    reported: float
+    optimism: float
 
 
 def repair_direction(
@@ -142,99 +145,102 @@ def repair_direction(
 ) -> tuple[list[RepairOutcome], list[str]]:
     """Every repair asked for in one direction, and a sentence for each that cannot be estimated.
 
-    With a bank from another split the whole gallery is scored. Without one, in *halves*: images are split in two, the
-    queries of a half are scored against the items of that half, and the other half's queries are the bank. Scoring
-    the whole gallery with such a bank would give the answer away: see :func:`workbench.normalize.cross_fit_folds`.
+    bank : another split, or None for halves; see :func:`workbench.evaluate.banks.parts_of`.
     """
-    try:
-        parts = _halves(direction, parameters["seed"]) if bank is None else [_whole(direction, bank)]
-        raw = _score(direction, parts, None, metric, parameters)
-    except ValueError as error:
-        return [], [f"{direction.name}: no repair could be estimated: {error}."]
-    outcomes, notes = [], []
-    for name in parameters["repairs"]:
-        statistic = STATISTICS[name]()
-        try:
-            after = _score(direction, parts, statistic, metric, parameters)
-        except ValueError as error:
-            notes.append(f"{direction.name}: {name} could not be estimated: {error}.")
-            continue
-        provenance = "cross-fit, in halves" if bank is None else f"inductive ({parameters['bank']})"
-        n_bank = min(len(part.bank) for part in parts)
-        outcomes.append(_outcome(direction, name, statistic, raw, after, metric, provenance, n_bank, parameters))
+    names = parameters["repairs"]
+    outcomes, notes, _ = compare_repairs(direction, [metric], names, parameters, bank=bank)
     return outcomes, notes
 
 
-def _halves(direction: Direction, seed: int) -> list[_Part]:
-    both = np.concatenate([direction.clusters, direction.gallery_clusters])
-    folds = cross_fit_folds(both, seed)
-    of_query, of_item = folds[: len(direction.clusters)], folds[len(direction.clusters) :]
-    return [
-        _Part(np.flatnonzero(of_query == f), np.flatnonzero(of_item == f), direction.queries.vectors[of_query != f])
-        for f in (0, 1)
+def compare_repairs(
+    direction: Direction, metrics: Sequence[str], names: Sequence[str], parameters: Mapping[str, Any], *,
+    bank: Prepared | None, tuning: bool = False,
+) -> tuple[list[RepairOutcome], list[str], list[Tuning]]:  # fmt: skip
+    """Repairs of one direction held against doing nothing, in every metric; see :class:`RepairOutcome`.
+
+    tuning : choose the parameter that has a grid on the validation data of each part, by the first metric, and score
+    all values of the grid to say what choosing among them on the test would have pretended.
+    """
+    try:
+        parts = parts_of(direction, bank, parameters)
+    except ValueError as error:
+        return [], [f"{direction.name}: no repair could be estimated: {error}."], []
+    notes, choices = _shared(direction, parts), {}
+    for name in names:
+        if tuning and METHODS[name].grid:
+            try:
+                choices[name] = tuned(parts, name, parameters, metrics[0])
+            except ValueError as error:
+                notes.append(f"{direction.name}: {name} keeps its defaults: {error}.")
+    raw, after, failed = score_parts(direction, parts, _estimators(names, parts, choices), metrics, parameters)
+    notes += [f"{direction.name}: {name} could not be estimated: {why}." for name, why in failed.items()]
+    outcomes = [
+        _outcome(direction, name, after[name], raw, metric, parts, parameters) for name in after for metric in metrics
     ]
+    tunings = [
+        _tuning(direction, name, chosen, after[name], parts, metrics[0], parameters)
+        for name, chosen in choices.items() if name in after
+    ]  # fmt: skip
+    return outcomes, notes, tunings
 
 
-def _whole(direction: Direction, bank: Prepared) -> _Part:
-    sides = {side.modality: side.vectors for side in (bank.images, bank.texts)}
-    everything = np.arange(len(direction.queries)), np.arange(len(direction.gallery))
-    return _Part(*everything, sides[direction.queries.modality])
+def _estimators(
+    names: Sequence[str], parts: Sequence[Part], choices: Mapping[str, Sequence[Tuned]]
+) -> dict[str, list[Repair]]:
+    chosen = {name: [{one.parameter: one.chosen} for one in found] for name, found in choices.items()}
+    return {name: [Repair(name, **each) for each in chosen.get(name, [{}] * len(parts))] for name in names}
 
 
-def _score(
-    direction: Direction, parts: Sequence[_Part], statistic: BankStatistic | None, metric: str,
+def _shared(direction: Direction, parts: Sequence[Part]) -> list[str]:
+    shared = sum(part.n_shared for part in parts)
+    if not shared:
+        return []
+    return [f"{direction.name}: {shared:,} bank queries that are also scored were left out of the bank."]
+
+
+def _tuning(
+    direction: Direction, name: str, chosen: Sequence[Tuned], after: Scored, parts: Sequence[Part], metric: str,
     parameters: Mapping[str, Any],
-) -> _Scored:  # fmt: skip
-    """The metric and the lists under one repair, or raw without a statistic."""
-    k = min(parameters["k"], *(len(part.items) for part in parts))
-    values = np.full(len(direction.queries), np.nan)
-    indices = np.zeros((len(direction.queries), k), np.int64)
-    scores, tied = np.zeros(indices.shape), np.zeros(len(indices), bool)
-    for part in parts:
-        queries, gallery = direction.queries.vectors[part.queries], direction.gallery.vectors[part.items]
-        bias = None if statistic is None else _bias(part.bank, gallery, statistic)
-        ids = [direction.gallery.ids[item] for item in part.items]
-        wanted = [
-            TopK(k, bias=bias, ids=ids),
-            RankPositives(direction.relevance.take(part.queries, part.items), bias=bias),
-        ]
-        lists, ranks = scan(queries, gallery, wanted, memory=parameters["memory_mb"] * 2**20)
-        values[part.queries] = per_query(metric, ranks).expected
-        indices[part.queries], scores[part.queries] = part.items[lists.indices], lists.scores
-        tied[part.queries] = lists.kth_tied
-    return _Scored(values, Neighbours(indices, scores, len(direction.gallery), True, tied))
-
-
-def _bias(bank: np.ndarray, gallery: np.ndarray, statistic: BankStatistic) -> np.ndarray:
-    """(n_gallery,) to subtract, from one pass of the bank over the gallery."""
-    consumer: Any
-    if statistic.kind == "log-sum-exp":
-        consumer = LogSumExp(statistic.parameter, of="gallery")
-    else:
-        consumer = TopKMean(int(statistic.parameter), of="gallery")
-    return statistic.bias(scan(bank, gallery, [consumer])[0])
-
-
-def _outcome(
-    direction: Direction, name: str, statistic: BankStatistic, raw: _Scored, after: _Scored, metric: str,
-    provenance: str, n_bank: int, parameters: Mapping[str, Any],
-) -> RepairOutcome:  # fmt: skip
-    paired = paired_difference(
-        raw.values, after.values, direction.clusters, n_resamples=parameters["n_resamples"], seed=parameters["seed"]
-    )
-    letter = "beta" if statistic.kind == "log-sum-exp" else "k"
-    return RepairOutcome(
-        repair=name, setting=f"{letter} = {statistic.parameter:g}", direction=direction.name, metric=metric,
-        provenance=provenance, n_bank=n_bank, before=float(np.nanmean(raw.values)),
-        after=float(np.nanmean(after.values)), difference=paired.value, low=paired.low, high=paired.high,
-        p_value=paired.p_value, p_holm=paired.p_value, wins=paired.wins, losses=paired.losses, n=paired.n,
-        minimum_detectable=paired.minimum_detectable, skewness_before=_skewness(raw.lists, direction.name),
-        skewness_after=_skewness(after.lists, direction.name),
+) -> Tuning:  # fmt: skip
+    parameter, values = chosen[0].parameter, [value for value in chosen[0].values if value in chosen[-1].values]
+    wanted = {str(value): [Repair(name, **{parameter: value}) for _ in parts] for value in values}
+    _, found, _ = score_parts(direction, parts, wanted, [metric], parameters)
+    test = [float(np.nanmean(found[str(value)].values[metric])) for value in values]
+    validation = [float(np.mean([one.scores[one.values.index(value)] for one in chosen])) for value in values]
+    reported = float(np.nanmean(after.values[metric]))
+    return Tuning(
+        name, direction.name, metric, parameter, tuple(values), tuple(validation), tuple(test),
+        tuple(one.chosen for one in chosen), reported, max(test) - reported,
     )  # fmt: skip
 
 
-def _skewness(lists: Neighbours, direction: str) -> float:
-    return hubness(lists, direction=direction, n_null=100).measure("skewness").value
+def _outcome(
+    direction: Direction, name: str, after: Scored, raw: Scored, metric: str, parts: Sequence[Part],
+    parameters: Mapping[str, Any],
+) -> RepairOutcome:  # fmt: skip
+    paired = paired_difference(
+        raw.values[metric], after.values[metric], direction.clusters, n_resamples=parameters["n_resamples"],
+        seed=parameters["seed"],
+    )  # fmt: skip
+    bank = parts[0].bank
+    before, now = (hubness(each.lists, direction=direction.name, n_null=20) for each in (raw, after))
+    return RepairOutcome(
+        repair=name, setting=_setting(after), direction=direction.name, metric=metric,
+        provenance="cross-fit, in halves" if len(parts) > 1 else f"{bank.provenance} ({bank.name})",
+        n_bank=min(len(part.bank) for part in parts), before=float(np.nanmean(raw.values[metric])),
+        after=float(np.nanmean(after.values[metric])), difference=paired.value, low=paired.low, high=paired.high,
+        p_value=paired.p_value, p_holm=paired.p_value, wins=paired.wins, losses=paired.losses, n=paired.n,
+        minimum_detectable=paired.minimum_detectable, skewness_before=before.measure("skewness").value,
+        skewness_after=now.measure("skewness").value, hub_share_before=before.measure("hub_share").value,
+        hub_share_after=now.measure("hub_share").value, note="; ".join(after.notes),
+    )  # fmt: skip
+
+
+def _setting(after: Scored) -> str:
+    """Every parameter with its value, or its values where the parts chose different ones."""
+    names = after.settings[0]
+    shown = {name: dict.fromkeys(f"{each[name]:g}" for each in after.settings) for name in names}
+    return ", ".join(f"{name} = {' / '.join(values)}" for name, values in shown.items()) or "nothing to set"
 
 
 def _verdict(direction: str, outcomes: Sequence[RepairOutcome]) -> Finding:

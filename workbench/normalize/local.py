@@ -39,3 +39,34 @@ def check_k(k: int) -> int:
     if isinstance(k, bool) or int(k) != k or k < 1:
         raise ValueError(f"k must be a whole number of at least 1; got {k!r}")
     return int(k)
+
+
+def nnn(bank: npt.ArrayLike, *, k: int = 16, alpha: float = 0.75) -> FloatArray:
+    """Gallery bias of nearest neighbour normalisation: a share of an item's mean score with its k nearest bank queries.
+
+        bias[g] = alpha * r_g,   r_g = mean of the k largest bank[:, g]
+
+    bank, k : as in :func:`csls`. alpha : 0 .. about 1.5, chosen on validation data together with k in the paper.
+    Returns (n_gallery,) in units of the score; alpha = 1/2 is :func:`csls` with a bank.
+    Source: Chowdhury, Wang, Shenoy, Kiela, Schwettmann, Thrush: Nearest neighbor normalization improves multimodal
+    retrieval. EMNLP 2024, https://arxiv.org/abs/2410.24114
+
+    >>> nnn([[0.9, 0.1], [0.7, 0.3], [0.0, 0.2]], k=2, alpha=1.0)
+    array([0.8 , 0.25])
+    """
+    return 2 * float(alpha) * csls(bank, k=k)
+
+
+def mean_centering(bank: npt.ArrayLike) -> FloatArray:
+    """Gallery bias of centring: an item's mean score over the bank queries.
+
+        bias[g] = mean_b bank[b, g] = mean query . item g
+
+    ``(query - mean query) . item`` orders the gallery of a query as ``s - bias[g]`` does.
+    Source: Suzuki, Hara, Shimbo, Saerens, Fukumizu: Centering similarity measures to reduce hubs. EMNLP 2013,
+    https://aclanthology.org/D13-1058. There vectors of one kind lose their common mean; here queries lose theirs.
+
+    >>> mean_centering([[0.9, 0.1], [0.7, 0.3]])
+    array([0.8, 0.2])
+    """
+    return np.asarray(bank_scores(bank).mean(axis=0), np.float64)

@@ -52,3 +52,26 @@ def bank_scores(bank: npt.ArrayLike) -> FloatArray:
     if np.isnan(scores).any() or (scores == np.inf).any():
         raise ValueError("bank scores hold NaN or plus infinity; only minus infinity has a meaning (pair left out)")
     return scores
+
+
+def dual_inverted_softmax(
+    query_bank: npt.ArrayLike, gallery_bank: npt.ArrayLike, *, beta: float = 20.0, beta_gallery: float = 20.0
+) -> FloatArray:
+    """Gallery bias of the two-bank inverted softmax (DualIS): loud for other queries, or close to other items.
+
+        bias[g] = (log sum_b exp(beta * query_bank[b, g]) + log sum_c exp(beta_gallery * gallery_bank[c, g]))
+                  / (beta + beta_gallery)
+
+    query_bank (n_bank, n_gallery), gallery_bank (n_other, n_gallery) : scores of bank queries and of *other* gallery
+    items against the gallery. Item-to-item cosines spread wider than query-to-item ones in CLIP, so that equal betas
+    give the gallery bank the greater say; betas belong to validation data.
+    Source: Wang, Jian, Xue: Balance act: mitigating hubness in cross-modal retrieval with query and gallery banks.
+    EMNLP 2023, https://arxiv.org/abs/2310.11612. The official ``db_norm`` normalises the gallery bank's matrix in place
+    of the test matrix, so that its result does not depend on the test queries.
+
+    >>> dual_inverted_softmax([[0.0, 0.5]], [[0.2, 0.2]], beta=1.0, beta_gallery=1.0)
+    array([0.1 , 0.35])
+    """
+    of_queries = beta * inverted_softmax(query_bank, beta=beta)
+    of_gallery = beta_gallery * inverted_softmax(gallery_bank, beta=beta_gallery)
+    return (of_queries + of_gallery) / (beta + beta_gallery)

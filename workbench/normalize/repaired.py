@@ -1,0 +1,132 @@
+"""A repaired search: what to search with in place of the raw vectors, and the search itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.search import RankPositives, TopK, scan
+from workbench.search.restrict import id_order
+from workbench.types import FloatArray, IntArray, Neighbours, Ranks, Relevance
+
+Vectors = npt.NDArray[np.floating]
+ScoreTransform = Callable[[FloatArray], FloatArray]
+_NUMBERS = 2**22
+_GRID = 2.0**-33
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """Queries and a gallery to search, with what is done to their scores.
+
+    bias : (n_gallery,) to subtract, or a stack with ``bias_row`` (n_queries,), as :class:`workbench.search.TopK` takes
+    them. transform : maps scores (m, n_gallery) of some queries to repaired ones, for repairs that are no bias.
+    """
+
+    queries: Vectors
+    gallery: Vectors
+    bias: FloatArray | None = None
+    bias_row: IntArray | None = None
+    transform: ScoreTransform | None = None
+
+    def search(
+        self, k: int, relevance: Relevance, *, ids: Sequence[str] | None = None, memory: int = 2**28
+    ) -> tuple[Neighbours, Ranks]:
+        """The k nearest of every query, and the ranks of its positives; ties as in :func:`workbench.search.scan`."""
+        return search_all([self], k, relevance, ids=ids, memory=memory)[0]
+
+
+def search_all(
+    several: Sequence[Repaired], k: int, relevance: Relevance, *, ids: Sequence[str] | None = None, memory: int = 2**28
+) -> list[tuple[Neighbours, Ranks]]:
+    """:meth:`Repaired.search` for several repairs; those that share their vectors share one pass over the pairs."""
+    found: dict[int, tuple[Neighbours, Ranks]] = {}
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, one in enumerate(several):
+        if one.transform is not None:
+            found[i] = _search_blocks(one, one.transform, k, relevance, ids)
+        else:
+            groups.setdefault((id(one.queries), id(one.gallery)), []).append(i)
+    for members in groups.values():
+        consumers: list[TopK | RankPositives] = []
+        for i in members:
+            bias, bias_row = several[i].bias, several[i].bias_row
+            consumers += [
+                TopK(k, bias=bias, bias_row=bias_row, ids=ids),
+                RankPositives(relevance, bias=bias, bias_row=bias_row),
+            ]
+        results = scan(several[members[0]].queries, several[members[0]].gallery, consumers, memory=memory)
+        found |= dict(zip(members, zip(results[::2], results[1::2], strict=True), strict=True))
+    return [found[i] for i in range(len(several))]
+
+
+def score_blocks(queries: Vectors, gallery: Vectors) -> Iterator[FloatArray]:
+    """The score matrix in float64, some rows (about 32 MB) at a time.
+
+    Scores are rounded to 2^-33 of the largest possible one: a matrix product gives equal items scores that differ in
+    the last bits, and their ties would be lost.
+    """
+    items = np.asarray(gallery, np.float64)
+    largest = np.sqrt(np.einsum("ij,ij->i", items, items).max())
+    step = max(1, _NUMBERS // len(items))
+    for start in range(0, len(queries), step):
+        part = np.asarray(queries[start : start + step], np.float64)
+        reach = largest * np.sqrt(np.einsum("ij,ij->i", part, part).max())
+        grid = 2.0 ** np.ceil(np.log2(max(reach, np.finfo(np.float64).tiny))) * _GRID
+        scores = part @ items.T
+        yield np.round(scores / grid) * grid
+
+
+def _search_blocks(
+    one: Repaired, transform: ScoreTransform, k: int, relevance: Relevance, ids: Sequence[str] | None
+) -> tuple[Neighbours, Ranks]:
+    n_gallery, truth = len(one.gallery), relevance.positives
+    if not 1 <= k <= n_gallery:
+        raise ValueError(f"k = {k} must be between 1 and the {n_gallery} items of the gallery")
+    order = np.argsort(id_order(ids, n_gallery))
+    lists: list[tuple[IntArray, FloatArray, npt.NDArray[np.bool_]]] = []
+    counts: list[tuple[IntArray, IntArray]] = []
+    start = 0
+    for block in score_blocks(one.queries, one.gallery):
+        scores = transform(block)
+        lists.append(_nearest(scores, k, order))
+        edges = truth.indptr[start : start + len(scores) + 1]
+        counts.append(_ranks(scores, edges - edges[0], truth.items[edges[0] : edges[-1]]))
+        start += len(scores)
+    indices, values, tied = (np.concatenate(part) for part in zip(*lists, strict=True))
+    better, equal = (np.concatenate(part) for part in zip(*counts, strict=True))
+    depth = np.full(truth.n_queries, n_gallery)
+    ranks = Ranks(truth.indptr, truth.items, truth.grades, better, equal, depth, n_gallery)
+    return Neighbours(indices, values, n_gallery, True, tied), ranks
+
+
+def _nearest(scores: FloatArray, k: int, order: IntArray) -> tuple[IntArray, FloatArray, npt.NDArray[np.bool_]]:
+    """(m, k) items and scores, best first, ties in the order given; (m,) whether an item outside ties with the last."""
+    n = scores.shape[1]
+    kth = np.partition(scores, n - k, axis=1)[:, n - k, None]
+    turned = scores[:, order]
+    above, level = turned > kth, turned == kth
+    free = k - above.sum(axis=1, keepdims=True)
+    inside = above | (level & (np.cumsum(level, axis=1) <= free))
+    places = np.nonzero(inside)[1].reshape(len(scores), k)
+    values = np.take_along_axis(turned, places, axis=1)
+    best = np.argsort(-values, axis=1, kind="stable")
+    items = order[np.take_along_axis(places, best, axis=1)]
+    return items, np.take_along_axis(values, best, axis=1), level.sum(axis=1) > free[:, 0]
+
+
+def _ranks(scores: FloatArray, edges: IntArray, items: IntArray) -> tuple[IntArray, IntArray]:
+    """For every positive how many items of its row score higher, and how many others the same."""
+    better, tied = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)
+    size = np.diff(edges)
+    for place in range(int(size.max(initial=0))):
+        rows = np.flatnonzero(size > place)
+        at = edges[rows] + place
+        own = scores[rows, items[at]][:, None]
+        part = scores if len(rows) == len(scores) else scores[rows]
+        better[at] = (part > own).sum(axis=1)
+        tied[at] = (part == own).sum(axis=1) - 1
+    return better, tied
