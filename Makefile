@@ -17,8 +17,10 @@ $(VENV)/installed: pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-report: $(VENV)/installed  ## audit the built-in data set with the built-in model; prints the path of the report
-	$(BIN)/workbench report audit $(PARAMETERS)
+REPORT ?= audit
+
+report: $(VENV)/installed  ## REPORT=audit or hubness, of the built-in data and model; prints the path of the report
+	$(BIN)/workbench report $(REPORT) $(PARAMETERS)
 
 test: $(VENV)/installed  ## the tests that run at every change
 	$(BIN)/python -m pytest

@@ -59,8 +59,9 @@ def test_the_order_of_the_gallery_does_not_matter(name: str) -> None:
     turned = Relevance.from_pairs(
         world.relevance.queries, back[world.relevance.items], n_queries=N_QUERIES, n_gallery=N_GALLERY
     )
-    lists, ranks = world.repaired(name).search(5, world.relevance)
-    moved, moved_ranks = world.repaired(name, world.gallery[order]).search(5, turned)
+    ids = [f"{place:03d}" for place in range(N_GALLERY)]
+    lists, ranks = world.repaired(name).search(5, world.relevance, ids=ids)
+    moved, moved_ranks = world.repaired(name, world.gallery[order]).search(5, turned, ids=[ids[i] for i in order])
     np.testing.assert_array_equal(order[moved.indices], lists.indices)
     np.testing.assert_array_equal(moved_ranks.better, ranks.better)
 
@@ -227,7 +228,7 @@ def clustered_world(seed: int, n_images: int = 120) -> tuple[np.ndarray, np.ndar
     centre = 3 * np.ones(24) / np.sqrt(24)
     own = np.repeat(np.arange(n_images), 3)
     texts = unit_vectors(images[own] + centre + rng.standard_normal((3 * n_images, 24)))
-    images = unit_vectors(images) + rng.uniform(0, 0.3, (n_images, 1)).astype(np.float32) * centre.astype(np.float32)
+    images = 0.5 * (unit_vectors(images) + rng.uniform(0, 0.3, (n_images, 1)) * centre).astype(np.float32)
     truth = Relevance.from_pairs(np.arange(3 * n_images), own, n_queries=3 * n_images, n_gallery=n_images)
     return texts, images, truth, own
 
@@ -262,7 +263,7 @@ def test_every_grid_can_be_tried(name: str) -> None:
     texts, images, truth, own = clustered_world(1, n_images=50)
     chosen = tune(name, texts, images, truth, own, np.arange(50))
     assert chosen.chosen in METHODS[name].grid[1]
-    assert len(chosen.scores) == len(chosen.values) >= 3
+    assert len(chosen.scores) == len(chosen.values) >= 2
 
 
 # Is the bank from where the queries are?
@@ -281,6 +282,19 @@ def test_a_bank_of_the_same_kind_is_in_domain_and_another_is_not() -> None:
     same = bank_domain(sample(200, 1.0), sample(150, 1.0))
     assert same.in_domain
     assert abs(same.auc - 0.5) < 0.15
+
+
+def test_captions_of_one_image_do_not_make_a_domain() -> None:
+    """Two halves of the same images, five near-copies each: told apart by the copies unless clusters are known."""
+    rng = np.random.default_rng(4)
+    images = unit_vectors(rng.standard_normal((80, 20)))
+    own = np.repeat(np.arange(80), 5)
+    texts = unit_vectors(images[own] + 0.05 * rng.standard_normal((400, 20)))
+    first = own < 40
+    careless = bank_domain(texts[first], texts[~first])
+    careful = bank_domain(texts[first], texts[~first], bank_clusters=own[first], clusters=own[~first])
+    assert not careless.in_domain
+    assert careful.in_domain
 
 
 def test_the_kernel_distance_is_its_textbook_sum() -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.diagnostics.coverage import TextCoverage
-from workbench.evaluate.analysis import RESULT_TYPES, Analysis, analyse, coverage
+from workbench.evaluate.analysis import ORDER, RESULT_TYPES, Analysis, analyse, coverage
 from workbench.evaluate.banks import withheld_bank
+from workbench.evaluate.hub_analysis import analyse_hubness, chosen_methods
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
 from workbench.evaluate.share import check_share, private_parameters, withheld
 from workbench.evaluate.writing import run_name, write_manifest, write_run
@@ -61,15 +62,19 @@ def evaluate_into(
     out: Path,
     parameters: Mapping[str, Any],
     *,
+    report: str = "audit",
     encoder: Any = None,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunFolder:
     """Compute and write into ``out/NAME.partial``; the caller renames it when all is done.
 
-    parameters : already checked. encoder : an object that takes the place of ``parameters["encoder"]``.
+    parameters : already checked; those that the report does not have are the audit's. report : "audit" or "hubness".
+    encoder : an object that takes the place of ``parameters["encoder"]``.
     progress : bars on stderr; None shows them only on a terminal. say : receives one line per stage.
     """
+    asked = parameters
+    parameters = _completed(report, parameters)
     for name in parameters["metrics"]:
         parse_metric(name)
     check_share(parameters)
@@ -77,17 +82,31 @@ def evaluate_into(
         with meter.stage("loading and encoding"):
             prepared, bank, read = _prepared(parameters, encoder, progress, say)
         parameters = private_parameters(parameters)
-        folder = RunFolder(out, run_name(parameters, prepared), meter)
+        folder = RunFolder(out, run_name(parameters, prepared, report), meter)
         try:
             with folder:
-                analysis = analyse(prepared, parameters, bank=bank, read=read, meter=meter, say=say)
+                analysis = _analysed(report, prepared, parameters, bank=bank, read=read, meter=meter, say=say)
                 with meter.stage("writing"):
                     write_run(folder.path, prepared, analysis, parameters)
                 meter.stop()
-                write_manifest(folder.path, prepared, parameters, meter)
+                write_manifest(folder.path, prepared, parameters, meter, report=report, shown=asked)
         except Exception as error:
             raise EvaluationFailed(meter.current, folder.path, error) from error
     return folder
+
+
+def _completed(report: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with those of the audit that this report leaves as they are."""
+    completed = {**audit_schema().defaults, **parameters}
+    return completed | ({"repairs": chosen_methods(parameters)} if report == "hubness" else {})
+
+
+def _analysed(report: str, prepared: Prepared, parameters: Mapping[str, Any], **how: Any) -> Analysis:
+    if report == "audit":
+        return analyse(prepared, parameters, **how)
+    found = analyse_hubness(prepared, parameters, **how)
+    findings = tuple(sorted(found.findings, key=lambda one: ORDER[one.verdict]))
+    return Analysis(found.ranked, found.results, findings, found.pictures)
 
 
 def _prepared(

@@ -10,9 +10,11 @@ import numpy as np
 
 from workbench.datasets import BadItem, Counts
 from workbench.diagnostics.coverage import CoverageRow, TextCoverage, text_coverage
+from workbench.diagnostics.dimension import IntrinsicDimension
 from workbench.diagnostics.duplicates import Duplicates, RepeatedCaptions, duplicates, repeated_captions
 from workbench.diagnostics.exposure import Exposure
 from workbench.diagnostics.gap import ModalityGap, modality_gap
+from workbench.diagnostics.hub_causes import Cause, HubCauses, SharedWords
 from workbench.diagnostics.hubness import Hubness, hubness
 from workbench.diagnostics.hubness import Measure as HubnessMeasure
 from workbench.diagnostics.slices import SliceScores
@@ -22,21 +24,24 @@ from workbench.evaluate import examples
 from workbench.evaluate.data_findings import data_findings
 from workbench.evaluate.examples import Example, Examples
 from workbench.evaluate.groups import slices_of
+from workbench.evaluate.hub_analysis import BiasAndOccurrence, Domains
 from workbench.evaluate.instrument import Check, Instrument
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.ranking import Ranked, first_places, rank
-from workbench.evaluate.repairs import RepairOutcome, Repairs, repair_direction
+from workbench.evaluate.repairs import RepairOutcome, Repairs, Tuning, repair_direction
 from workbench.evaluate.scores import Scores, higher_is_better, hit_curve, tie_exposure
 from workbench.meter import Meter
-from workbench.statistics import Interval
+from workbench.normalize import BankDomain
+from workbench.statistics import GroupDifference, Interval
 from workbench.types import Embeddings, Finding
 
 RESULT_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        BadItem, BatchInvariance, Check, Counts, CoverageRow, Duplicates, Example, Examples, Exposure, Hubness,
-        HubnessMeasure, Instrument, Interval, ModalityGap, RepairOutcome, Repairs, RepeatedCaptions, Scores,
-        SliceScores, TextCoverage,
+        BadItem, BankDomain, BatchInvariance, BiasAndOccurrence, Cause, Check, Counts, CoverageRow, Domains, Duplicates,
+        Example, Examples, Exposure, GroupDifference, HubCauses, Hubness, HubnessMeasure, Instrument, Interval,
+        IntrinsicDimension, ModalityGap, RepairOutcome, Repairs, RepeatedCaptions, Scores, SharedWords, SliceScores,
+        TextCoverage, Tuning,
     )
 }  # fmt: skip
 SAY_SOMETHING = {"gap", "duplicates", "repeated", "coverage", "slices", "exposure", "repairs", "instrument"}

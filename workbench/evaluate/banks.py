@@ -148,23 +148,39 @@ def score_parts(
             ]
         except ValueError as error:
             failed[name] = str(error)
+    scored: dict[str, Scored] = {}
+    alone = [name for name in repaired if any(one.transform is not None for one in repaired[name])]
+    for names in ([name for name in repaired if name not in alone], *([name] for name in alone)):
+        try:
+            scored |= _searched(direction, parts, {name: repaired[name] for name in names}, k, metrics, memory)
+        except ValueError as error:
+            if names[0] not in alone:
+                raise
+            failed[names[0]] = str(error)
+    raw = scored.pop("")
+    for name, found in scored.items():
+        settings = tuple(one.settings for one in wanted[name])
+        notes = tuple(dict.fromkeys(one.note for one in wanted[name] if one.note))
+        scored[name] = Scored(found.values, found.lists, settings, notes)
+    return raw, scored, failed
+
+
+def _searched(
+    direction: Direction, parts: Sequence[Part], repaired: Mapping[str, Sequence[Repaired]], k: int,
+    metrics: Sequence[str], memory: int,
+) -> dict[str, Scored]:  # fmt: skip
+    """Every repair over all parts; those that share their vectors share one pass over the pairs."""
     found = [
         search_all(
-            [repaired[name][i] for name in repaired], k, direction.relevance.take(part.queries, part.items),
+            [each[i] for each in repaired.values()], k, direction.relevance.take(part.queries, part.items),
             ids=[direction.gallery.ids[item] for item in part.items], memory=memory,
         )
         for i, part in enumerate(parts)
     ]  # fmt: skip
-    scored = {
-        name: _gathered(direction, parts, [found[i][place] for i in range(len(parts))], metrics)
+    return {
+        name: _gathered(direction, parts, [of_part[place] for of_part in found], metrics)
         for place, name in enumerate(repaired)
     }
-    for name in repaired:
-        if name:
-            settings = tuple(one.settings for one in wanted[name])
-            notes = tuple(dict.fromkeys(one.note for one in wanted[name] if one.note))
-            scored[name] = Scored(scored[name].values, scored[name].lists, settings, notes)
-    return scored.pop(""), scored, failed
 
 
 def _gathered(

@@ -114,9 +114,10 @@ class Repairs:
         return {f"{one.direction}/{one.metric} gain({one.repair})": one.difference for one in self.outcomes}
 
     def findings(self) -> list[Finding]:
-        """One per direction: the best repair, or do nothing."""
-        directions = dict.fromkeys(one.direction for one in self.outcomes)
-        return [_verdict(name, [one for one in self.outcomes if one.direction == name]) for name in directions]
+        """One per direction: the best repair by the first metric, or do nothing."""
+        judged = [one for one in self.outcomes if one.metric == self.outcomes[0].metric]
+        directions = dict.fromkeys(one.direction for one in judged)
+        return [_verdict(name, [one for one in judged if one.direction == name]) for name in directions]
 
     def _repr_html_(self) -> str:
         return str(self.table().to_html(index=False))

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ SCORE_RULE = "float64 dot product of the stored float32 vectors, summed in a fix
 NOT_HASHED = ("run", "memory_mb", "keep_embeddings")
 
 
-def run_name(parameters: Mapping[str, Any], prepared: Prepared) -> str:
-    """``audit__{dataset}__{encoder}__{8 hex of parameters and content}``, legal on every file system."""
+def run_name(parameters: Mapping[str, Any], prepared: Prepared, report: str = "audit") -> str:
+    """``{report}__{dataset}__{encoder}__{8 hex of parameters and content}``, legal on every file system."""
     hashed = {name: value for name, value in parameters.items() if name not in NOT_HASHED}
     sides = prepared.collection.images, prepared.collection.texts
     columns = [
@@ -51,7 +51,7 @@ def run_name(parameters: Mapping[str, Any], prepared: Prepared) -> str:
     digest = canonical_hash([hashed, prepared.content_hash, dict(prepared.about), *columns])[:8]
     given = "vectors" if prepared.collection.lists is None else "lists"
     encoder = prepared.encoder.name if prepared.encoder is not None else given
-    return f"audit__{safe_name(prepared.collection.card.name)}__{safe_name(encoder)}__{digest}"
+    return f"{report}__{safe_name(prepared.collection.card.name)}__{safe_name(encoder)}__{digest}"
 
 
 def write_run(path: Path, prepared: Prepared, analysis: Analysis, parameters: Mapping[str, Any]) -> None:
@@ -76,15 +76,22 @@ def write_run(path: Path, prepared: Prepared, analysis: Analysis, parameters: Ma
     _write_embeddings(path / "layers", prepared, keep=parameters["keep_embeddings"])
 
 
-def write_manifest(path: Path, prepared: Prepared, parameters: Mapping[str, Any], meter: Meter) -> None:
-    """The one file that knows about time and machine; it holds no user name, host name or absolute path."""
+def write_manifest(
+    path: Path, prepared: Prepared, parameters: Mapping[str, Any], meter: Meter, *, report: str = "audit",
+    shown: Iterable[str] | None = None,
+) -> None:  # fmt: skip
+    """The one file that knows about time and machine; it holds no user name, host name or absolute path.
+
+    shown : names of the parameters that the report has; None for all.
+    """
     write_json(
         path / "manifest.json",
         {
             "schema": SCHEMA,
             "workbench": workbench.__version__,
             "git_revision": _git_revision(),
-            "parameters": dict(parameters),
+            "report": report,
+            "parameters": {name: parameters[name] for name in (parameters if shown is None else shown)},
             "card": dict(prepared.collection.card.rows()) | {"content hash": prepared.content_hash},
             "encoder": _plain(dict(prepared.about)),
             "protocol": protocol(prepared, parameters),

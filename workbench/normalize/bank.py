@@ -54,7 +54,7 @@ class Bank:
     def without(self, vectors: npt.ArrayLike, keys: Sequence[str] | None = None) -> Bank:
         """The bank without the rows it shares with the vectors; an error if none is left."""
         left = np.flatnonzero(~self._shared(vectors, keys))
-        kept = None if self.keys is None else [self.keys[row] for row in left]
+        kept = None if self.keys is None else [self.keys[row] for row in left.tolist()]
         return Bank(self.vectors[left], self.provenance, self.name, kept)
 
     def refuse_overlap(self, vectors: npt.ArrayLike, what: str, keys: Sequence[str] | None = None) -> None:

@@ -33,11 +33,20 @@ class BankDomain:
 
 
 def bank_domain(
-    bank: Vectors, queries: Vectors, *, seed: int = 0, most: int = 1000, n_permutations: int = 199
+    bank: Vectors,
+    queries: Vectors,
+    *,
+    bank_clusters: npt.ArrayLike | None = None,
+    clusters: npt.ArrayLike | None = None,
+    seed: int = 0,
+    most: int = 1000,
+    n_permutations: int = 199,
 ) -> BankDomain:
     """Hold a bank (n_bank, dim) against the scored queries (n_queries, dim): one population, or two?
 
-    At most ``most`` random rows of each are used. The classifier is scored on five held-out folds. The kernel is
+    bank_clusters, clusters : labels of rows that belong together, such as the captions of one image. One row of each is
+    used, or two halves of one population would be told apart by the images they hold. At most ``most`` random rows of
+    each side are used. The classifier is scored on five held-out folds. The kernel is
     Gaussian with the median distance as its width; its unbiased squared distance is that of Gretton et al., A kernel
     two-sample test, JMLR 13, 2012, https://jmlr.org/papers/v13/gretton12a.html.
     Raises ValueError with fewer than 10 rows on a side.
@@ -46,13 +55,24 @@ def bank_domain(
     sides = [np.asarray(side, np.float64) for side in (bank, queries)]
     if min(len(side) for side in sides) < 10:
         raise ValueError(f"at least 10 rows a side are needed; got {len(bank)} in the bank and {len(queries)} queries")
-    sides = [side[np.sort(rng.permutation(len(side))[:most])] for side in sides]
+    sides = [_drawn(side, labels, most, rng) for side, labels in zip(sides, (bank_clusters, clusters), strict=True)]
+    if min(len(side) for side in sides) < 10:
+        raise ValueError("at least 10 clusters a side are needed; there are fewer")
     rows, label = np.concatenate(sides), np.repeat([0, 1], [len(side) for side in sides])
     kernel = _kernel(rows, rng)
     observed = _mmd(kernel, label)
     drawn = np.array([_mmd(kernel, rng.permutation(label)) for _ in range(n_permutations)])
     p_value = (1 + int((drawn >= observed).sum())) / (1 + n_permutations)
     return BankDomain(_held_out_auc(rows, label, seed), observed, p_value, len(bank), len(queries))
+
+
+def _drawn(rows: FloatArray, clusters: npt.ArrayLike | None, most: int, rng: np.random.Generator) -> FloatArray:
+    """At most so many random rows, one of each cluster."""
+    order = rng.permutation(len(rows))
+    if clusters is not None:
+        _, first = np.unique(np.asarray(clusters)[order], return_index=True)
+        order = rng.permutation(order[first])
+    return rows[np.sort(order[:most])]
 
 
 def _held_out_auc(rows: FloatArray, label: npt.NDArray[np.int_], seed: int) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from workbench.normalize import bias as biases
 from workbench.normalize.bias import BankStatistic, Of, bank_bias, tied_for_equal_items
+from workbench.normalize.embedding import EmbeddingTransform
 from workbench.normalize.gate import Gates, activation_set
 from workbench.normalize.repaired import Repaired, score_blocks
 from workbench.normalize.transport import sinkhorn
@@ -91,6 +92,16 @@ class ScoreRepair:
         return Repaired(queries, self.gallery, transform=self.transform)
 
 
+@dataclass(frozen=True, eq=False)
+class EmbeddingRepair:
+    """Other vectors."""
+
+    transform: EmbeddingTransform
+
+    def __call__(self, queries: Vectors, memory: int) -> Repaired:
+        return Repaired(self.transform(queries), self.transform.gallery)
+
+
 def _statistical(statistics: Callable[..., tuple[BankStatistic, ...]]) -> Callable[..., Fitted]:
     def fit(given: Ingredients, **parameters: Any) -> BiasRepair:
         wanted = statistics(**parameters)
@@ -126,5 +137,12 @@ def _gated(given: Ingredients, *, beta: float, k: int, beta_gallery: float | Non
 def _scored(transform: Any) -> Callable[..., Fitted]:
     def fit(given: Ingredients, **parameters: Any) -> ScoreRepair:
         return ScoreRepair(given.gallery, transform.fit(given.blocks(), **parameters))
+
+    return fit
+
+
+def _embedded(transform: Callable[..., EmbeddingTransform]) -> Callable[..., Fitted]:
+    def fit(given: Ingredients, **parameters: Any) -> EmbeddingRepair:
+        return EmbeddingRepair(transform(given.gallery, given.query_bank, given.gallery_bank, **parameters))
 
     return fit

@@ -73,7 +73,7 @@ def tune(
         raise ValueError(f"{name!r} has no parameter to choose")
     parameter, candidates = grid
     halves = _halves(queries, gallery, relevance, clusters, gallery_clusters, seed)
-    values = tuple(value for value in candidates if all(_possible(name, parameter, value, half) for half in halves))
+    values = tuple(value for value in candidates if all(_possible(parameter, value, half) for half in halves))
     if not values:
         raise ValueError(f"no value of {parameter} of {name!r} can be tried: the halves are too small")
     found = np.stack([_scores(name, [{parameter: each, **fixed} for each in values], half, metric, memory)
@@ -117,8 +117,8 @@ def _halves(
     return halves
 
 
-def _possible(name: str, parameter: str, value: float, half: _Half) -> bool:
-    return parameter != "k" or value <= len(half.bank)
+def _possible(parameter: str, value: float, half: _Half) -> bool:
+    return parameter != "k" or value <= min(len(half.bank), len(half.gallery))
 
 
 def _scores(name: str, settings: list[dict[str, Any]], half: _Half, metric: str, memory: int) -> FloatArray:

@@ -52,6 +52,19 @@ def k_occurrence(result: Hubness, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def bias_and_occurrence(bias: npt.ArrayLike, occurrence: npt.ArrayLike, direction: str, ax: Axes | None = None) -> Axes:
+    """Every item: the bias a repair gives it against how often it is retrieved."""
+    ax = figure()[1] if ax is None else ax
+    x, y = np.asarray(bias, np.float64), np.asarray(occurrence, np.float64)
+    side = SIDES.get(direction[-1:], SPARE)
+    ax.plot(x, y, side.marker, color=side.color, alpha=0.5, markersize=4, markeredgewidth=0)
+    ax.set_yscale("symlog", linthresh=10)
+    ax.set_ylim(bottom=-0.5)
+    ax.set_xlabel("bias (units of the score)")
+    ax.set_ylabel("times retrieved (linear to 10, then log)")
+    return ax
+
+
 def metric_curve(scores: Sequence[Any], ax: Axes | None = None, *, metric: str = "hit") -> Axes:
     """A metric against its cutoff k, one line with its interval per direction, chance as a thin grey line.
 

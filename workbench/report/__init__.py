@@ -13,11 +13,16 @@ from typing import Any
 
 from workbench.failures import ReportFailed
 from workbench.parameters import Schema, read_schema
-from workbench.report.audit import AuditReport, load_report
+from workbench.report.audit import AuditReport
+from workbench.report.hubness import HubnessReport
 from workbench.runs import Run
 from workbench.shipped import find
 
-__all__ = ["AuditReport", "ReportFailed", "Written", "draw", "load_report", "notebooks", "report", "schema_of", "start"]
+__all__ = [
+    "AuditReport", "HubnessReport", "ReportFailed", "Written", "draw", "load_report", "notebooks", "report",
+    "schema_of", "start",
+]  # fmt: skip
+KINDS: dict[str, type[AuditReport]] = {"audit": AuditReport, "hubness": HubnessReport}
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,21 @@ def start(name: str, namespace: Mapping[str, Any]) -> AuditReport:
     """Check the notebook's parameters and compute the run, or load the one that ``run`` names."""
     parameters = schema_of(name).check(namespace)
     if parameters["run"]:
-        return load_report(parameters["run"])
+        return load_report(parameters["run"], name)
     from workbench.evaluate import evaluate_into
 
-    folder = evaluate_into(Path("runs"), parameters, say=_teller())
+    folder = evaluate_into(Path("runs"), parameters, report=name, say=_teller())
     with folder:
-        return load_report(folder.finish())
+        return load_report(folder.finish(), name)
+
+
+def load_report(path: str | Path, name: str = "audit") -> AuditReport:
+    """The report object of a finished run folder; an error if the folder is that of another report."""
+    run = Run(path)
+    written = run.manifest.get("report", "audit")
+    if written != name:
+        raise ValueError(f"{Path(path).name} is a run of the {written} report, not of {name}; draw it with that one")
+    return KINDS[name](run)
 
 
 def _teller() -> Callable[[str], None]:
@@ -86,7 +100,7 @@ def report(
         return _finished(draw(name, path, progress=progress is not False, say=say), path)
     from workbench.evaluate import evaluate_into
 
-    folder = evaluate_into(out, parameters, encoder=encoder, progress=progress, say=say)
+    folder = evaluate_into(out, parameters, report=name, encoder=encoder, progress=progress, say=say)
     unfinished = str(folder.path)
     try:
         with folder, folder.meter.stage("drawing"):
@@ -108,12 +122,13 @@ def draw(name: str, path: Path, *, progress: bool = True, say: Callable[[str], N
     run = Run(path)
     if not isinstance(run.manifest.get("parameters"), dict) or not isinstance(run.manifest.get("card"), dict):
         raise ValueError(f"{path.name}/manifest.json lacks 'parameters' or 'card', so it is not whole; evaluate again")
+    load_report(path, name)
     say("drawing the report")
     try:
         # The folder itself is the working directory, so that neither its place nor its unfinished name is written.
         shown = {**run.manifest["parameters"], "run": "."}
         execute(notebooks()[name], path / "report.ipynb", shown, cwd=path, progress=progress)
-        title = f"Audit: {run.manifest['card']['name']}"
+        title = f"{name.capitalize()}: {run.manifest['card']['name']}"
         return html.export(path / "report.ipynb", path / "report.html", title=title)
     except (NotebookFailed, html.ExportError) as error:
         raise ReportFailed(str(error), path) from error

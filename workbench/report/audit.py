@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -408,11 +407,6 @@ _FILES = {
 def _note(text: str) -> Display:
     """A sentence where there is nothing to draw."""
     return html.Display(f'<p class="wb">{escape(text)}</p>', text)
-
-
-def load_report(path: str | Path) -> AuditReport:
-    """The report object of a finished run folder."""
-    return AuditReport(Run(path))
 
 
 def _points(row: Any) -> str:
