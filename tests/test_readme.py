@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.worlds import paired_vectors
+from workbench.datasets.world import hubby_world
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -39,3 +40,13 @@ def test_local_links_and_pictures_exist() -> None:
     root = Path(__file__).resolve().parent.parent
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (root / target).exists(), target
+
+
+def test_the_example_of_a_repair_runs() -> None:
+    (code,) = re.findall(r"serves them all:\n\n```python\n(.*?)```", README, re.DOTALL)
+    world = hubby_world(n_gallery=40, seed=3)
+    names = {"train_texts": world.query_bank, "images": world.gallery, "texts": world.queries,
+             "relevance": world.relevance}  # fmt: skip
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["lists"].k == 10
+    assert names["ranks"].n_queries == len(world.queries)

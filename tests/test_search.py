@@ -215,6 +215,18 @@ def test_where_positives_are_many_undecided_pairs_are_avoided(
     assert RankPositives(relevance).screen == screen
 
 
+@pytest.mark.parametrize("k", [1, 5])
+def test_rows_that_are_full_when_a_tile_begins_are_read_to_its_end(k: int, engine: exact.Screen) -> None:
+    """Sorted points on a circle: every tile fills the lists of neighbouring rows, one after the other."""
+    angles = np.sort(np.random.default_rng(0).uniform(0, 2 * np.pi, 300))
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    ids = [f"{place}" for place in range(300)]
+    (found,) = scan(circle, circle, [TopK(k, exclude=same_items(ids, ids))], screen=engine, memory=9 * 2**20)
+    scores = search_scores(circle, circle)
+    np.fill_diagonal(scores, -np.inf)
+    np.testing.assert_array_equal(found.scores, np.sort(scores, axis=1)[:, ::-1][:, :k])
+
+
 def test_screened_scores_alone_would_give_other_ranks() -> None:
     """The world is hard enough: ranks counted on the float32 product differ from the exact ones."""
     queries, gallery, relevance = world("near ties", 0)

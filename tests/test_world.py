@@ -237,6 +237,17 @@ def test_the_intrinsic_dimension_rises_with_dim() -> None:
     assert measured[0] == pytest.approx(1, abs=0.2)  # u is on a circle
 
 
+@pytest.mark.parametrize(("spread", "variance"), [(0.0, 0.0), (1.0, 2 / 30)])
+def test_spread_is_that_of_a_normal_distribution(spread: float, variance: float) -> None:
+    """The squared length of u, read off the common part of the vectors, is chi-squared / 30 with spread 1."""
+    world = hubby_world(n_gallery=4000, queries_per_item=2, n_hubs=0, gap=0.0, spread=spread)
+    for vectors in (world.gallery, world.queries):
+        common = vectors[:, 0].astype(float) ** 2
+        squared = (1 - common) / common * 0.49 / 0.51
+        assert squared.mean() == pytest.approx(1, abs=0.02)
+        assert squared.var() == pytest.approx(variance, rel=0.1, abs=1e-9)
+
+
 def test_spread_makes_hubs_nobody_planted() -> None:
     assert rises(curve(lambda world: found(world).measure("skewness").value, "spread", (0.0, 0.4, 1.0), n_hubs=0))
 

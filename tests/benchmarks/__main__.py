@@ -1,6 +1,6 @@
 """Speed and memory beside what people use.
 
-    python -m tests.benchmarks search|evaluate|metrics|statistics [--size tiny|small|full] [--json FILE]
+    python -m tests.benchmarks search|evaluate|metrics|statistics|hubness [--size tiny|small|full] [--json FILE]
 
 Every competitor runs in a process of its own and in turn with the others; every one is held against the definition, and
 a number that is wrong ends with exit code 1. Peers come with ``pip install 'retrieval-workbench[bench]'``.
@@ -20,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import bench_evaluate, bench_metrics, bench_search, bench_statistics
+from tests.benchmarks import bench_evaluate, bench_hubness, bench_metrics, bench_search, bench_statistics
 from tests.benchmarks.measure import BenchmarkError, Group, Row, measure
 from tests.benchmarks.table import lines, machine, machine_line
 
@@ -29,6 +29,7 @@ BENCHMARKS = {
     "evaluate": bench_evaluate.groups,
     "metrics": bench_metrics.groups,
     "statistics": bench_statistics.groups,
+    "hubness": bench_hubness.groups,
 }
 REPEATS = {"tiny": 1, "small": 5, "full": 3}
 SIZES = tuple(REPEATS)

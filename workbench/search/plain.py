@@ -76,8 +76,8 @@ class Plain:
         pending.scores[rows[fits], place[fits]] = scores[i[fits], j[fits]]
         pending.count[tile.rows] += np.bincount(i[fits], minlength=tile.n_rows)
         begin[:] = tile.n_columns
-        full = np.flatnonzero(np.diff(fits.astype(np.int8), prepend=1) == -1)
-        begin[i[full]] = j[full]
+        full, first = np.unique(i[~fits], return_index=True)
+        begin[full] = j[~fits][first]
 
     def count(
         self, tile: Tile, scores: Array, thresholds: Thresholds, scope: Scope
