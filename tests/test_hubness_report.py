@@ -115,6 +115,17 @@ def test_all_methods_are_the_registry_and_each_is_judged_or_excused(tmp_path: Pa
     assert len(judged) >= 20
 
 
+def test_a_vector_of_zeros_stops_nothing_but_the_correlations(tmp_path: Path) -> None:
+    world = hubby_world(n_gallery=30, queries_per_item=2, seed=4)
+    gallery = world.gallery.copy()
+    gallery[3] = 0
+    np.savez(tmp_path / "world.npz", image=gallery, text=world.queries, text_image=world.query_item)
+    how: dict[str, Any] = {"methods": ["csls"], "tune": False, "similarity": "dot", "k": 5}
+    run = computed(f"embeddings:{tmp_path / 'world.npz'}", tmp_path, **how)
+    assert "causes t2i" not in run.results
+    assert run.results["hubness t2i"].n_gallery == 30
+
+
 def test_reports_do_not_draw_each_others_runs(planted: Run) -> None:
     with pytest.raises(ValueError, match="is a run of the hubness report, not of audit"):
         load_report(planted.path)

@@ -46,6 +46,8 @@ SKIPPED_NAMES = {
     ("workbench/search/*.py", "_BFLOAT16_FROM"): "when torch is loaded: speed only",
     ("workbench/search/*.py", "scan.memory"): "default of a parameter that changes the speed, not the results",
     ("workbench/search/*.py", "CHUNK_NUMBERS"): "length of a working chunk: memory and speed only",
+    ("workbench/search/*.py", "_PAIRS_PER_POSITIVE"): "when a finer product is taken: speed only",
+    ("workbench/search/*.py", "_SMALL"): "which of two ways to sum exponentials, with equal results: speed only",
     ("workbench/search/*.py", "_FEW"): "where two ways to count with equal results take turns: speed only",
     ("workbench/statistics/bootstrap.py", "_CHUNK"): "numbers held at a time: memory and speed only",
     ("workbench/statistics/bootstrap.py", "_draws.rows"): "rows drawn at a time: memory and speed only",

@@ -105,12 +105,14 @@ def _diagnosed(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mappi
             continue
         direction, name = one.direction, one.direction.name
         results[f"hubness {name}"] = hubness(lists, direction=name, clusters=direction.clusters, seed=seed)
-        metric = parameters["metrics"][0]
-        results[f"causes {name}"] = hub_causes(
-            lists, direction.gallery.vectors, direction.queries.vectors, direction=name,  # type: ignore[union-attr]
-            clusters=direction.clusters, gallery_clusters=direction.gallery_clusters, relevance=direction.relevance,
-            values=one.values[metric].expected, n_resamples=parameters["n_resamples"], seed=seed,
-        )  # fmt: skip
+        if _describable(direction):
+            scored = one.values.get(parameters["metrics"][0])
+            results[f"causes {name}"] = hub_causes(
+                lists, direction.gallery.vectors, direction.queries.vectors, direction=name,  # type: ignore[union-attr]
+                clusters=direction.clusters, gallery_clusters=direction.gallery_clusters,
+                relevance=direction.relevance, values=None if scored is None else scored.expected,
+                n_resamples=parameters["n_resamples"], seed=seed,
+            )  # fmt: skip
         words = _words(direction, results[f"hubness {name}"], prepared)
         if words is not None:
             results[f"words {name}"] = words
@@ -118,6 +120,12 @@ def _diagnosed(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mappi
         assert isinstance(side, Embeddings)
         results |= _within(side, parameters)
     return results
+
+
+def _describable(direction: Direction) -> bool:
+    """Whether every vector has a direction, and there are two of each kind: else there is nothing to correlate."""
+    sides = direction.queries, direction.gallery
+    return all(len(side) > 1 and bool(side.vectors.any(axis=1).all()) for side in sides)  # type: ignore[union-attr]
 
 
 def _within(side: Embeddings, parameters: Mapping[str, Any]) -> dict[str, Any]:

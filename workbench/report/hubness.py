@@ -41,7 +41,7 @@ class HubnessReport(AuditReport):
         """What goes with being retrieved often, and who suffers."""
         found = self.results.get(f"causes {direction}")
         if found is None:
-            return _note(f"{direction}: not measurable, no list has the k places that are counted.")
+            return _note(f"{direction}: not measurable: no list has k places, a vector is zero, or there is one item.")
         known = [one for one in found.causes if np.isfinite(one.correlation)]
         rows = {
             "property of an item": [_CAUSES[one.name] for one in known],
