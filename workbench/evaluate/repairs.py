@@ -175,9 +175,10 @@ def compare_repairs(
                 notes.append(f"{direction.name}: {name} keeps its defaults: {error}.")
     raw, after, failed = score_parts(direction, parts, _estimators(names, parts, choices), metrics, parameters)
     notes += [f"{direction.name}: {name} could not be estimated: {why}." for name, why in failed.items()]
-    outcomes = [
-        _outcome(direction, name, after[name], raw, metric, parts, parameters) for name in after for metric in metrics
-    ]
+    before, outcomes = _uneven(direction, raw), []
+    for name, found in after.items():
+        now = _uneven(direction, found)
+        outcomes += [_outcome(direction, name, (raw, found), (before, now), m, parts, parameters) for m in metrics]
     tunings = [
         _tuning(direction, name, chosen, after[name], parts, metrics[0], parameters)
         for name, chosen in choices.items() if name in after
@@ -215,25 +216,29 @@ def _tuning(
     )  # fmt: skip
 
 
+def _uneven(direction: Direction, scored: Scored) -> tuple[float, float]:
+    """Skewness of the k-occurrence, and the share of places held by hubs."""
+    found = hubness(scored.lists, direction=direction.name, n_null=20)
+    return found.measure("skewness").value, found.measure("hub_share").value
+
+
 def _outcome(
-    direction: Direction, name: str, after: Scored, raw: Scored, metric: str, parts: Sequence[Part],
-    parameters: Mapping[str, Any],
+    direction: Direction, name: str, scored: tuple[Scored, Scored], uneven: tuple[tuple[float, float], ...],
+    metric: str, parts: Sequence[Part], parameters: Mapping[str, Any],
 ) -> RepairOutcome:  # fmt: skip
+    (raw, after), (before, now), bank = scored, uneven, parts[0].bank
     paired = paired_difference(
         raw.values[metric], after.values[metric], direction.clusters, n_resamples=parameters["n_resamples"],
         seed=parameters["seed"],
     )  # fmt: skip
-    bank = parts[0].bank
-    before, now = (hubness(each.lists, direction=direction.name, n_null=20) for each in (raw, after))
     return RepairOutcome(
         repair=name, setting=_setting(after), direction=direction.name, metric=metric,
         provenance="cross-fit, in halves" if len(parts) > 1 else f"{bank.provenance} ({bank.name})",
         n_bank=min(len(part.bank) for part in parts), before=float(np.nanmean(raw.values[metric])),
         after=float(np.nanmean(after.values[metric])), difference=paired.value, low=paired.low, high=paired.high,
         p_value=paired.p_value, p_holm=paired.p_value, wins=paired.wins, losses=paired.losses, n=paired.n,
-        minimum_detectable=paired.minimum_detectable, skewness_before=before.measure("skewness").value,
-        skewness_after=now.measure("skewness").value, hub_share_before=before.measure("hub_share").value,
-        hub_share_after=now.measure("hub_share").value, note="; ".join(after.notes),
+        minimum_detectable=paired.minimum_detectable, skewness_before=before[0],
+        skewness_after=now[0], hub_share_before=before[1], hub_share_after=now[1], note="; ".join(after.notes),
     )  # fmt: skip
 
 

@@ -113,7 +113,12 @@ def _statistical(statistics: Callable[..., tuple[BankStatistic, ...]]) -> Callab
 
 def _sinkhorn(given: Ingredients, *, beta: float, max_iter: int, tolerance: float, dual: bool = False) -> BiasRepair:
     more = given.gallery_bank if dual else None
-    found = sinkhorn(lambda: given.blocks(more), beta=beta, max_iter=int(max_iter), tolerance=tolerance)
+    assert given.query_bank is not None
+    n_scores = len(given.query_bank) * (len(given.gallery) + (0 if more is None else len(more)))
+    kept = list(given.blocks(more)) if 8 * n_scores <= given.memory else None
+    found = sinkhorn(
+        lambda: given.blocks(more) if kept is None else kept, beta=beta, max_iter=int(max_iter), tolerance=tolerance
+    )
     state = "converged" if found.converged else f"not converged: last change {found.change:.1e}"
     note = f"{found.iterations} iterations, {state}"
     return BiasRepair(given.gallery, tied_for_equal_items(found.bias[: len(given.gallery)], given.gallery), note)

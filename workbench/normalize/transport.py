@@ -23,7 +23,7 @@ class Sinkhorn:
 
 
 def sinkhorn(
-    blocks: Callable[[], Iterable[FloatArray]], *, beta: float, max_iter: int = 100, tolerance: float = 1e-4
+    blocks: Callable[[], Iterable[FloatArray]], *, beta: float, max_iter: int = 50, tolerance: float = 1e-3
 ) -> Sinkhorn:
     """Gallery bias of Sinkhorn scaling: the plan between bank queries and gallery whose margins are uniform.
 

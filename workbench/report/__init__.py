@@ -62,10 +62,14 @@ def start(name: str, namespace: Mapping[str, Any]) -> AuditReport:
 def load_report(path: str | Path, name: str = "audit") -> AuditReport:
     """The report object of a finished run folder; an error if the folder is that of another report."""
     run = Run(path)
+    _check_kind(run, name)
+    return KINDS[name](run)
+
+
+def _check_kind(run: Run, name: str) -> None:
     written = run.manifest.get("report", "audit")
     if written != name:
-        raise ValueError(f"{Path(path).name} is a run of the {written} report, not of {name}; draw it with that one")
-    return KINDS[name](run)
+        raise ValueError(f"{run.path.name} is a run of the {written} report, not of {name}; draw it with that one")
 
 
 def _teller() -> Callable[[str], None]:
@@ -122,7 +126,7 @@ def draw(name: str, path: Path, *, progress: bool = True, say: Callable[[str], N
     run = Run(path)
     if not isinstance(run.manifest.get("parameters"), dict) or not isinstance(run.manifest.get("card"), dict):
         raise ValueError(f"{path.name}/manifest.json lacks 'parameters' or 'card', so it is not whole; evaluate again")
-    load_report(path, name)
+    _check_kind(run, name)
     say("drawing the report")
     try:
         # The folder itself is the working directory, so that neither its place nor its unfinished name is written.

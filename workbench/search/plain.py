@@ -93,6 +93,7 @@ class Plain:
         if len(few):
             part = scores if len(few) == len(size) else scores[few]
             yield from self._count_few(part, thresholds, few, None if hidden is None else hidden[few])
+        found: list[tuple[IntArray, IntArray]] = []
         for i in np.flatnonzero(size > _FEW):
             own = slice(start[i], start[i] + size[i])
             row = scores[i] if hidden is None else scores[i][~hidden[i]]
@@ -101,8 +102,9 @@ class Plain:
             above = np.bincount(below[~unsure], minlength=size[i] + 1)
             thresholds.above[i, : size[i]] += above.sum() - np.cumsum(above)[:-1]
             (j,) = np.nonzero(unsure)
-            j = j if hidden is None else np.flatnonzero(~hidden[i])[j]
-            yield np.full(len(j), i), j
+            found.append((np.full(len(j), i), j if hidden is None else np.flatnonzero(~hidden[i])[j]))
+        if found:
+            yield np.concatenate([i for i, _ in found]), np.concatenate([j for _, j in found])
 
     def _count_few(
         self, scores: Array, thresholds: Thresholds, at: IntArray, hidden: Array | None
