@@ -100,8 +100,8 @@ def repaired_by(system: System, part: Part, repair: Repair, bank_texts: Array | 
     """By the part's own bank, or by other texts; texts that are also scored are left out."""
     queries, gallery = system.texts[part.texts], system.images[part.images]
     bank = system.texts[part.bank_texts] if bank_texts is None else bank_texts
-    banks = Bank(bank, "cross-fit").without(queries), Bank(system.images[part.bank_images], "cross-fit")
-    return repair.fit(gallery, *banks).transform(queries)
+    others = Bank(system.images[part.bank_images], "cross-fit").without(gallery)  # a set may hold a picture twice
+    return repair.fit(gallery, Bank(bank, "cross-fit").without(queries), others).transform(queries)
 
 
 def chosen(system: System, part: Part, name: str, seed: int, **fixed: float) -> Repair:
