@@ -222,6 +222,9 @@ def _optimism(tunings: tuple[Tuning, ...]) -> list[Finding]:
     if not tunings:
         return []
     worst = max(tunings, key=lambda one: one.optimism)
+    if worst.optimism <= 0:
+        advice = "No setting would have scored better on the scored queries than the one chosen on validation data."
+        return [Finding("repairs/optimism", worst.optimism, None, None, "for information", "ok", advice, "points")]
     advice = (
         f"Choosing {worst.parameter} of {worst.repair} on the scored queries ({worst.direction}) would have added "
         f"{100 * worst.optimism:.2f} points of {worst.metric} that new queries need not show; here it is chosen on "
