@@ -202,7 +202,10 @@ def test_a_search_in_blocks_is_that_of_the_scan(k: int, monkeypatch: pytest.Monk
 def test_repairs_searched_together_are_those_searched_alone() -> None:
     world = World(6)
     several = [world.repaired(name) for name in METHODS] + [Repaired(world.queries, world.gallery)]
-    together = search_all(several, 4, world.relevance)
+    together = search_all(several, 4, world.relevance, memory=10 * 2**20)
+    crowded = search_all(several, 4, world.relevance, memory=9 * 2**20)
+    for one, other in zip(together, crowded, strict=True):
+        np.testing.assert_array_equal(one[0].indices, other[0].indices)
     for one, (lists, ranks) in zip(several, together, strict=True):
         alone, alone_ranks = one.search(4, world.relevance)
         np.testing.assert_array_equal(lists.indices, alone.indices)

@@ -42,7 +42,8 @@ class Repaired:
 def search_all(
     several: Sequence[Repaired], k: int, relevance: Relevance, *, ids: Sequence[str] | None = None, memory: int = 2**28
 ) -> list[tuple[Neighbours, Ranks]]:
-    """:meth:`Repaired.search` for several repairs; those that share their vectors share one pass over the pairs."""
+    """:meth:`Repaired.search` for several repairs; those that share their vectors share a pass over the pairs,
+    as many as half of the memory holds the states of."""
     found: dict[int, tuple[Neighbours, Ranks]] = {}
     groups: dict[tuple[int, int], list[int]] = {}
     for i, one in enumerate(several):
@@ -51,16 +52,23 @@ def search_all(
         else:
             groups.setdefault((id(one.queries), id(one.gallery)), []).append(i)
     for members in groups.values():
-        consumers: list[TopK | RankPositives] = []
-        for i in members:
-            bias, bias_row = several[i].bias, several[i].bias_row
-            consumers += [
-                TopK(k, bias=bias, bias_row=bias_row, ids=ids),
-                RankPositives(relevance, bias=bias, bias_row=bias_row),
-            ]
-        results = scan(several[members[0]].queries, several[members[0]].gallery, consumers, memory=memory)
-        found |= dict(zip(members, zip(results[::2], results[1::2], strict=True), strict=True))
+        shape = len(several[members[0]].queries), len(several[members[0]].gallery)
+        pairs = {i: _consumers(several[i], k, relevance, ids) for i in members}
+        each = max(sum(one.state_bytes(*shape) for one in pair) for pair in pairs.values())
+        together = max(1, memory // (2 * each))
+        for start in range(0, len(members), together):
+            batch = members[start : start + together]
+            wanted = [one for i in batch for one in pairs[i]]
+            results = scan(several[batch[0]].queries, several[batch[0]].gallery, wanted, memory=memory)
+            found |= dict(zip(batch, zip(results[::2], results[1::2], strict=True), strict=True))
     return [found[i] for i in range(len(several))]
+
+
+def _consumers(one: Repaired, k: int, relevance: Relevance, ids: Sequence[str] | None) -> tuple[TopK, RankPositives]:
+    return (
+        TopK(k, bias=one.bias, bias_row=one.bias_row, ids=ids),
+        RankPositives(relevance, bias=one.bias, bias_row=one.bias_row),
+    )
 
 
 def score_blocks(queries: Vectors, gallery: Vectors) -> Iterator[FloatArray]:
