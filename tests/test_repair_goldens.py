@@ -187,8 +187,8 @@ def test_precision_of_muse_is_our_hit(shared: Callable[[str], Path]) -> None:
         assert hits == pytest.approx(golden[f"precision_{key}"], abs=1e-3)
 
 
-def test_official_qb_norm_overwrites_what_it_is_given_and_ours_does_not(shared: Callable[[str], Path]) -> None:
-    """In-place overwrite: the stored output of the official code lies where its input was; ours reads only."""
+def test_nothing_is_overwritten(shared: Callable[[str], Path]) -> None:
+    """In-place overwrite: the official qb-norm writes its result into the matrix it was given; ours only read."""
     world = World(shared, "clip_coco_t2i")
     for each in (world.queries, world.gallery, world.bank, world.others):
         each.flags.writeable = False

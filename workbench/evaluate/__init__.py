@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.diagnostics.coverage import TextCoverage
-from workbench.evaluate.analysis import ORDER, RESULT_TYPES, Analysis, analyse, coverage
+from workbench.evaluate.analysis import RESULT_TYPES, analyse, coverage
 from workbench.evaluate.banks import withheld_bank
 from workbench.evaluate.hub_analysis import analyse_hubness, chosen_methods
+from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
 from workbench.evaluate.share import check_share, private_parameters, withheld
 from workbench.evaluate.writing import run_name, write_manifest, write_run
@@ -31,6 +32,9 @@ __all__ = [
     "RESULT_TYPES", "Analysis", "EvaluationFailed", "Prepared", "analyse", "audit_schema", "evaluate",
     "evaluate_into", "load_collection", "load_encoder", "prepare",
 ]  # fmt: skip
+
+
+ANALYSES: Mapping[str, Callable[..., Analysis]] = {"audit": analyse, "hubness": analyse_hubness}
 
 
 def audit_schema() -> Schema:
@@ -74,7 +78,7 @@ def evaluate_into(
     progress : bars on stderr; None shows them only on a terminal. say : receives one line per stage.
     """
     asked = parameters
-    parameters = _completed(report, parameters)
+    parameters = _completed(parameters)
     for name in parameters["metrics"]:
         parse_metric(name)
     check_share(parameters)
@@ -85,7 +89,7 @@ def evaluate_into(
         folder = RunFolder(out, run_name(parameters, prepared, report), meter)
         try:
             with folder:
-                analysis = _analysed(report, prepared, parameters, bank=bank, read=read, meter=meter, say=say)
+                analysis = ANALYSES[report](prepared, parameters, bank=bank, read=read, meter=meter, say=say)
                 with meter.stage("writing"):
                     write_run(folder.path, prepared, analysis, parameters)
                 meter.stop()
@@ -95,18 +99,10 @@ def evaluate_into(
     return folder
 
 
-def _completed(report: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with those of the audit that this report leaves as they are."""
     completed = {**audit_schema().defaults, **parameters}
-    return completed | ({"repairs": chosen_methods(parameters)} if report == "hubness" else {})
-
-
-def _analysed(report: str, prepared: Prepared, parameters: Mapping[str, Any], **how: Any) -> Analysis:
-    if report == "audit":
-        return analyse(prepared, parameters, **how)
-    found = analyse_hubness(prepared, parameters, **how)
-    findings = tuple(sorted(found.findings, key=lambda one: ORDER[one.verdict]))
-    return Analysis(found.ranked, found.results, findings, found.pictures)
+    return completed | ({"repairs": chosen_methods(parameters)} if "methods" in parameters else {})
 
 
 def _prepared(

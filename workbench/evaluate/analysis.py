@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from workbench.evaluate.examples import Example, Examples
 from workbench.evaluate.groups import slices_of
 from workbench.evaluate.hub_analysis import BiasAndOccurrence, Domains
 from workbench.evaluate.instrument import Check, Instrument
+from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.ranking import Ranked, first_places, rank
 from workbench.evaluate.repairs import RepairOutcome, Repairs, Tuning, repair_direction
@@ -49,17 +50,6 @@ POOL = (
     "The gallery of the system is not known item by item; here it is what was returned or judged, which no random list "
     "is drawn from, so this is not judged. "
 )
-ORDER = {"problem": 0, "look": 1, "not measurable": 2, "ok": 3}
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """Everything a run folder is written from."""
-
-    ranked: tuple[Ranked, ...]
-    results: Mapping[str, Any]
-    findings: tuple[Finding, ...]
-    pictures: Mapping[str, bytes]
 
 
 def analyse(
@@ -97,7 +87,7 @@ def analyse(
         results.update({f"examples {name}": grid for name, grid in shown.items()})
         pictures = examples.thumbnails(prepared.collection, shown)
     found = _findings(ranked, results, prepared)
-    return Analysis(ranked, results, tuple(sorted(found, key=lambda one: ORDER[one.verdict])), pictures)
+    return Analysis.of(ranked, results, found, pictures)
 
 
 def _scores(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,10 +130,9 @@ def score_parts(
 ) -> tuple[Scored, dict[str, Scored], dict[str, str]]:
     """Without a repair; with each of those wanted (one estimator per part); and why some could not be estimated."""
     memory, k = parameters["memory_mb"] * 2**20, min(parameters["k"], *(len(part.items) for part in parts))
-    repaired: dict[str, list[Repaired]] = {"": []}
     failed: dict[str, str] = {}
     sides = [(direction.queries.vectors[part.queries], direction.gallery.vectors[part.items]) for part in parts]
-    repaired[""] = [Repaired(queries, gallery) for queries, gallery in sides]
+    repaired = {"": [Repaired(queries, gallery) for queries, gallery in sides]}
     for name, estimators in wanted.items():
         try:
             repaired[name] = [

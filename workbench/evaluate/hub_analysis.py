@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from workbench.diagnostics.hub_causes import hub_causes, shared_words
 from workbench.diagnostics.hubness import Hubness, hubness
 from workbench.evaluate import examples
 from workbench.evaluate.banks import parts_of
+from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Direction, Prepared
 from workbench.evaluate.ranking import Ranked, first_places, rank
 from workbench.evaluate.repairs import Repairs, Tuning, compare_repairs
@@ -53,16 +54,6 @@ class Domains:
         return [_domain_finding(name, found) for name, found in self.of.items()]
 
 
-@dataclass(frozen=True, eq=False)
-class Analysed:
-    """What the report is written from; findings in the order in which they were made."""
-
-    ranked: tuple[Ranked, ...]
-    results: Mapping[str, Any]
-    findings: Sequence[Finding]
-    pictures: Mapping[str, bytes]
-
-
 def chosen_methods(parameters: Mapping[str, Any]) -> list[str]:
     """The repairs asked for; "all" is every one in the registry."""
     asked = parameters["methods"]
@@ -72,7 +63,7 @@ def chosen_methods(parameters: Mapping[str, Any]) -> list[str]:
 def analyse_hubness(
     prepared: Prepared, parameters: Mapping[str, Any], *, bank: Prepared | None = None,
     read: TextCoverage | None = None, meter: Meter, say: Callable[[str], None] = lambda line: None,
-) -> Analysed:  # fmt: skip
+) -> Analysis:  # fmt: skip
     """Rankings, results, findings and pictures of the report. bank : another split that estimates the repairs."""
     if not isinstance(prepared.images, Embeddings) or not isinstance(prepared.texts, Embeddings):
         raise ValueError("the hubness report repairs vectors, and these data are ranked lists; use the audit report")
@@ -94,7 +85,7 @@ def analyse_hubness(
         pictures = examples.thumbnails(prepared.collection, shown)
     findings = [said for name, result in results.items() if isinstance(result, Hubness) for said in result.findings()]
     findings += [*results["repairs"].findings(), *results["domains"].findings(), *_optimism(results["tunings"])]
-    return Analysed(ranked, results, findings, pictures)
+    return Analysis.of(ranked, results, findings, pictures)
 
 
 def _diagnosed(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mapping[str, Any]) -> dict[str, Any]:

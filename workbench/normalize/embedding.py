@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from workbench.normalize.bank import fingerprints
 from workbench.normalize.local import check_k
 from workbench.normalize.scaling import RESOLUTION
 from workbench.types import FloatArray
@@ -335,10 +336,8 @@ def _unit(rows: FloatArray) -> FloatArray:
 
 def _rowwise(rows: FloatArray, change: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """The change of every row, made once per distinct row: a matrix product may give equal rows other last bits."""
-    plain = np.ascontiguousarray(rows + 0.0)
-    keys = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
-    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    return change(plain[first])[place]
+    _, first, place = np.unique(fingerprints(rows), return_index=True, return_inverse=True)
+    return change(rows[first])[place]
 
 
 def _parts(rows: FloatArray, n_bank: int) -> Iterator[FloatArray]:

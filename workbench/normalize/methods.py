@@ -102,7 +102,7 @@ class EmbeddingRepair:
         return Repaired(self.transform(queries), self.transform.gallery)
 
 
-def _statistical(statistics: Callable[..., tuple[BankStatistic, ...]]) -> Callable[..., Fitted]:
+def by_statistics(statistics: Callable[..., tuple[BankStatistic, ...]]) -> Callable[..., Fitted]:
     def fit(given: Ingredients, **parameters: Any) -> BiasRepair:
         wanted = statistics(**parameters)
         banks = given.query_bank, given.gallery_bank
@@ -111,7 +111,7 @@ def _statistical(statistics: Callable[..., tuple[BankStatistic, ...]]) -> Callab
     return fit
 
 
-def _sinkhorn(given: Ingredients, *, beta: float, max_iter: int, tolerance: float, dual: bool = False) -> BiasRepair:
+def by_sinkhorn(given: Ingredients, *, beta: float, max_iter: int, tolerance: float, dual: bool = False) -> BiasRepair:
     more = given.gallery_bank if dual else None
     assert given.query_bank is not None
     n_scores = len(given.query_bank) * (len(given.gallery) + (0 if more is None else len(more)))
@@ -124,11 +124,11 @@ def _sinkhorn(given: Ingredients, *, beta: float, max_iter: int, tolerance: floa
     return BiasRepair(given.gallery, tied_for_equal_items(found.bias[: len(given.gallery)], given.gallery), note)
 
 
-def _dual_sinkhorn(given: Ingredients, **parameters: Any) -> BiasRepair:
-    return _sinkhorn(given, **parameters, dual=True)
+def by_dual_sinkhorn(given: Ingredients, **parameters: Any) -> BiasRepair:
+    return by_sinkhorn(given, **parameters, dual=True)
 
 
-def _gated(given: Ingredients, *, beta: float, k: int, beta_gallery: float | None = None) -> GatedRepair:
+def by_gates(given: Ingredients, *, beta: float, k: int, beta_gallery: float | None = None) -> GatedRepair:
     banks = [(given.query_bank, beta)] + ([] if beta_gallery is None else [(given.gallery_bank, beta_gallery)])
     parts, active = [], []
     for bank, own in banks:
@@ -139,14 +139,14 @@ def _gated(given: Ingredients, *, beta: float, k: int, beta_gallery: float | Non
     return GatedRepair(given.gallery, Gates(tuple(parts), tuple(own for _, own in banks), tuple(active)))
 
 
-def _scored(transform: Any) -> Callable[..., Fitted]:
+def by_scores(transform: Any) -> Callable[..., Fitted]:
     def fit(given: Ingredients, **parameters: Any) -> ScoreRepair:
         return ScoreRepair(given.gallery, transform.fit(given.blocks(), **parameters))
 
     return fit
 
 
-def _embedded(transform: Callable[..., EmbeddingTransform]) -> Callable[..., Fitted]:
+def by_vectors(transform: Callable[..., EmbeddingTransform]) -> Callable[..., Fitted]:
     def fit(given: Ingredients, **parameters: Any) -> EmbeddingRepair:
         return EmbeddingRepair(transform(given.gallery, given.query_bank, given.gallery_bank, **parameters))
 

@@ -89,7 +89,21 @@ class MutualProximityGaussian:
 
 
 @dataclass(frozen=True, eq=False)
-class MutualProximityEmpirical:
+class _SortedBank:
+    """What is kept by the repairs that count bank queries: all their scores, ascending within each item."""
+
+    bank: FloatArray
+
+    @classmethod
+    def fit(cls, blocks: Iterable[npt.ArrayLike]) -> Self:
+        """From blocks (m, n_gallery) of scores of bank queries."""
+        bank = _whole_bank(blocks, BANK_LIMIT, "MutualProximityGaussian, which keeps two numbers per item")
+        bank.sort(axis=1)
+        return cls(bank.T)
+
+
+@dataclass(frozen=True, eq=False)
+class MutualProximityEmpirical(_SortedBank):
     """Mutual proximity of any queries and one gallery, by counting, the two sides independent.
 
         repaired[q, g] = (share of gallery items h with s[q, h] < s[q, g])
@@ -106,13 +120,6 @@ class MutualProximityEmpirical:
     >>> MutualProximityEmpirical.fit([[[0.2, 0.7], [0.4, 0.3]]])([[0.3, 0.5]])  # 0 of 2 * 1 of 2, 1 of 2 * 1 of 2
     array([[0.  , 0.25]])
     """
-
-    bank: FloatArray
-
-    @classmethod
-    def fit(cls, blocks: Iterable[npt.ArrayLike]) -> Self:
-        """From blocks (m, n_gallery) of scores of bank queries."""
-        return cls(_sorted_bank(blocks))
 
     def __call__(self, scores: npt.ArrayLike) -> FloatArray:
         """(m, n_gallery) repaired scores of m queries, 0 to 1, higher is closer."""
@@ -161,7 +168,7 @@ class MutualProximityJoint:
 
 
 @dataclass(frozen=True, eq=False)
-class RankCorrection:
+class RankCorrection(_SortedBank):
     """Globally corrected retrieval: an item prefers the queries that are the nearest to it.
 
         repaired[q, g] = s[q, g] - rank[q, g],   rank = number of bank queries b with s[b, g] > s[q, g]
@@ -177,13 +184,6 @@ class RankCorrection:
     >>> RankCorrection.fit([[[0.2, 0.7], [0.4, 0.3]]])([[0.3, 0.5], [0.1, 0.9]])  # ranks 1 1 and 2 0
     array([[-0.7, -0.5], [-1.9,  0.9]])
     """
-
-    bank: FloatArray
-
-    @classmethod
-    def fit(cls, blocks: Iterable[npt.ArrayLike]) -> Self:
-        """From blocks (m, n_gallery) of scores of bank queries."""
-        return cls(_sorted_bank(blocks))
 
     def __call__(self, scores: npt.ArrayLike) -> FloatArray:
         """(m, n_gallery) repaired scores of m queries, higher is closer."""
@@ -204,12 +204,6 @@ def _whole_bank(blocks: Iterable[npt.ArrayLike], limit: int, instead: str) -> Fl
             )
         parts.append(scores.T.copy())
     return np.concatenate(parts, axis=1)
-
-
-def _sorted_bank(blocks: Iterable[npt.ArrayLike]) -> FloatArray:
-    bank = _whole_bank(blocks, BANK_LIMIT, "MutualProximityGaussian, which keeps two numbers per item")
-    bank.sort(axis=1)
-    return bank.T
 
 
 def _counts_below(ascending: FloatArray, values: FloatArray, side: Literal["left", "right"]) -> FloatArray:

@@ -33,7 +33,7 @@ def sinkhorn(
     One iteration fits the rows, then the columns, in the log domain: nothing overflows or vanishes at any beta.
     blocks : a function that gives the bank scores (any rows, n_gallery) block by block, all rows once per call; one
     pass over them is one iteration. beta > 0 : inverse temperature, 1 / the regularisation. tolerance : in units of the
-    score. max_iter : at least 1. After one iteration from equal row weights it is close to the inverted softmax.
+    score. max_iter : at least 1.
     The dual-bank form (DBSN) is the same with the gallery bank's columns beside those of the gallery.
     Cost: a matrix product and two exponentials per pair and iteration; memory is that of one block.
     Sources: Cuturi, Sinkhorn distances, NIPS 2013, https://arxiv.org/abs/1306.0895; as a hubness repair: Huang, Qiu,

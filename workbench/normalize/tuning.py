@@ -78,7 +78,7 @@ def tune(
         raise ValueError(f"no value of {parameter} of {name!r} can be tried: the halves are too small")
     found = np.stack([_scores(name, [{parameter: each, **fixed} for each in values], half, metric, memory)
                       for half in halves])  # fmt: skip
-    weights = np.array([half.weight(metric) for half in halves], np.float64)
+    weights = np.array([half.n_scored for half in halves], np.float64)
     means = np.average(found, axis=0, weights=weights)
     scores = tuple(float(score) for score in means[1:])
     return Tuned(name, parameter, metric, values, scores, values[int(np.argmax(scores))], float(means[0]))
@@ -90,9 +90,10 @@ class _Half:
     gallery: Vectors
     relevance: Relevance
     bank: Bank
-    gallery_bank: Bank
+    gallery_bank: Bank | None
 
-    def weight(self, metric: str) -> int:
+    @property
+    def n_scored(self) -> int:
         return int((self.relevance.positives_per_query > 0).sum())
 
 
@@ -109,11 +110,9 @@ def _halves(
         other, others = queries[query_fold != fold], gallery[item_fold != fold]
         if not (len(own) and len(items) and len(other) and len(others)):
             raise ValueError("a half of the validation data has no queries or no items; more images are needed")
-        bank = Bank(other, "cross-fit").without(queries[own])
-        halves.append(
-            _Half(queries[own], gallery[items], relevance.take(own, items), bank,
-                  Bank(others, "cross-fit").without(gallery[items]))
-        )  # fmt: skip
+        bank, more = Bank(other, "cross-fit"), Bank(others, "cross-fit")
+        rest = more.without(gallery[items]) if more.overlap(gallery[items]) < len(more) else None
+        halves.append(_Half(queries[own], gallery[items], relevance.take(own, items), bank.without(queries[own]), rest))
     return halves
 
 
@@ -126,10 +125,7 @@ def _scores(name: str, settings: list[dict[str, Any]], half: _Half, metric: str,
     several = [Repaired(half.queries, half.gallery)]
     for each in settings:
         fitted = Repair(name, **each).fit(half.gallery, half.bank, half.gallery_bank, memory=memory)
-        repaired = fitted.transform(half.queries, memory=memory)
-        same = repaired.gallery is half.gallery or np.array_equal(repaired.gallery, half.gallery)
-        several.append(repaired if not same else Repaired(half.queries, half.gallery, repaired.bias, repaired.bias_row,
-                                                          repaired.transform))  # fmt: skip
+        several.append(fitted.transform(half.queries, memory=memory))
     return np.array(
         [
             aggregate(metric, per_query(metric, ranks).expected)

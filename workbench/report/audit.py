@@ -80,17 +80,17 @@ class AuditReport:
         """Every item that could not be read, with its reason."""
         bad = self.results["unreadable"]
         if not bad:
-            return _note("Nothing was left out as unreadable.")
+            return note("Nothing was left out as unreadable.")
         rows = {"item": [item.id for item in bad], "reason": [item.reason for item in bad]}
         return html.table(rows, caption="Left out because they could not be read")
 
     def look(self, name: str) -> Display:
         """A grid of examples: "data", "pairs", or "worst" or "hubs" and a direction, such as "worst t2i"."""
         if name.endswith(" "):
-            return _note(_ONE_WAY)
+            return note(_ONE_WAY)
         shown = self.results.get(f"examples {name}")
         if shown is None or not shown.cards:
-            return _note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
+            return note(f"Nothing to show: {_WHY_EMPTY.get(name.split()[0], 'not measurable here')}.")
         caption = f"{shown.title}: {shown.rule}."
         if not any(card.image_id for card in shown.cards):
             counts, items = self.results["counts"], name.split()[0] in ("hubs", "pairs")
@@ -126,7 +126,7 @@ class AuditReport:
         """Where an interval above is outside the regime in which it is valid."""
         notes = [note.partition(": ") for name in self.directions for note in self.results[f"scores {name}"].notes]
         if not notes:
-            return _note("No interval above is outside the regime in which it is valid.")
+            return note("No interval above is outside the regime in which it is valid.")
         by_text: dict[str, list[str]] = {}
         for metric, _, text in notes:
             by_text.setdefault(text, []).append(metric)
@@ -138,7 +138,7 @@ class AuditReport:
         curved = [self.results.get(f"curve {direction}") for direction in self.directions]
         drawn = [one for one in curved if one is not None and one.metrics]
         if not drawn:
-            return _note("Not measurable: nothing is known to be right, or no list reaches a place.")
+            return note("Not measurable: nothing is known to be right, or no list reaches a place.")
         fig, ax = plots.figure("wide")
         curves.metric_curve(drawn, ax)
         words = "; ".join(
@@ -159,12 +159,12 @@ class AuditReport:
     def ranks(self, direction: str) -> Display:
         """Where the first right result lands."""
         if direction not in self.directions:
-            return _note(_ONE_WAY)
+            return note(_ONE_WAY)
         table = self.run.per_query
         mine = np.array([name == direction for name in table["direction"]])
         places = np.asarray(table["best_place"], dtype=float)[mine]
         if not np.isfinite(places).any():
-            return _note(f"{direction}: not measurable, no query has a right item in its list.")
+            return note(f"{direction}: not measurable, no query has a right item in its list.")
         n_gallery = int(np.nanmax(places)) if self.listed else self._gallery(direction)
         edges = curves.rank_edges(n_gallery)
         fig, ax = plots.figure("small")
@@ -187,12 +187,12 @@ class AuditReport:
         """Headline metrics by group, worst group first, for every column and direction."""
         found = [result for name, result in self.results.items() if name.startswith("slices ")]
         if not found:
-            return _note(_NO_GROUPS)
+            return note(_NO_GROUPS)
         return html.together([part for one in found for part in self._sliced(one)])
 
     def _sliced(self, found: Any) -> list[Display]:
         if found.reason:
-            return [_note(f"{found.direction} by {found.column}: not measurable. {found.reason}")]
+            return [note(f"{found.direction} by {found.column}: not measurable. {found.reason}")]
         fig, ax = plots.figure("wide")
         fig.set_figheight(max(fig.get_figheight(), 1 + GROUP_INCHES * len(found.groups)))
         found.plot(ax)
@@ -225,12 +225,12 @@ class AuditReport:
         """Which groups of items fill the lists, against their share of the gallery and of what is right."""
         found = [result for name, result in self.results.items() if name.startswith("exposure ")]
         if not found:
-            return _note("No groups of gallery items are declared by the data.")
+            return note("No groups of gallery items are declared by the data.")
         return html.together([self._exposed(one) for one in found])
 
     def _exposed(self, found: Any) -> Display:
         if found.reason:
-            return _note(f"{found.direction} by {found.column}: not measurable. {found.reason}")
+            return note(f"{found.direction} by {found.column}: not measurable. {found.reason}")
         fig, ax = plots.figure("wide")
         fig.set_figheight(max(fig.get_figheight(), 1 + GROUP_INCHES * len(found.groups)))
         found.plot(ax)
@@ -249,7 +249,7 @@ class AuditReport:
         """Shares of captions the tokenizer cut or whose words it never saw."""
         found = self.results.get("coverage")
         if found is None:
-            return _note("Not measurable: the encoder does not say how it reads texts (or there is no encoder).")
+            return note("Not measurable: the encoder does not say how it reads texts (or there is no encoder).")
         return html.table(
             found.table().reset_index(),
             caption="Shares (0 to 1) of captions that lost their end, or hold unknown words",
@@ -258,10 +258,10 @@ class AuditReport:
     def hubness(self, direction: str) -> Display:
         """The k-occurrence histogram against its chance band."""
         if direction not in self.directions:
-            return _note(_ONE_WAY)
+            return note(_ONE_WAY)
         found = self.results.get(f"hubness {direction}")
         if found is None:
-            return _note(f"{direction}: not measurable, no list has the k places that are counted. Choose a smaller k.")
+            return note(f"{direction}: not measurable, no list has the k places that are counted. Choose a smaller k.")
         fig, ax = plots.figure("small")
         found.plot(ax)
         skewness, hubs = found.measure("skewness"), found.measure("hub_share")
@@ -285,7 +285,7 @@ class AuditReport:
         """Cosines of right and wrong pairs."""
         found = self.results.get("gap")
         if found is None:
-            return _note(_NO_VECTORS)
+            return note(_NO_VECTORS)
         fig, ax = plots.figure("small")
         space.cosine_histograms(found, ax)
         return html.figure(
@@ -307,7 +307,7 @@ class AuditReport:
         """Both sides on the two main directions of their common space."""
         found = self.results.get("gap")
         if found is None:
-            return _note(_NO_VECTORS)
+            return note(_NO_VECTORS)
         fig, ax = plots.figure("small")
         found.plot_map(ax)
         return html.figure(
@@ -322,7 +322,7 @@ class AuditReport:
         """Copies, near-copies, and captions that fit several images."""
         found, repeated = self.results.get("duplicates"), self.results.get("repeated captions")
         if found is None:
-            return _note("Not measurable: copies are told by vectors, and there are none here, or one is zero.")
+            return note("Not measurable: copies are told by vectors, and there are none here, or one is zero.")
         rows = {
             f"groups of identical {found.what}s": len(found.groups),
             f"pairs of different {found.what}s with cosine ≥ {found.threshold:g}": found.n_near_pairs,
@@ -334,14 +334,14 @@ class AuditReport:
     def repairs(self) -> Display:
         """Before and after, paired, per direction and method."""
         if not self.results["repairs"].outcomes and not self.results["repairs"].skipped:
-            return _note("No repair was estimated: none was asked for, or there are no vectors to repair.")
+            return note("No repair was estimated: none was asked for, or there are no vectors to repair.")
         return html.table(self.results["repairs"].table(), caption=self.results["repairs"].caption())
 
     def repair_plot(self) -> Display:
         """Differences that the repairs make, with intervals."""
         found = self.results["repairs"]
         if not found.outcomes:
-            return _note("Nothing to draw.")
+            return note("Nothing to draw.")
         fig, ax = plots.figure("small")
         found.plot(ax)
         return html.figure(
@@ -357,7 +357,7 @@ class AuditReport:
     def instrument(self) -> Display:
         """The meter on worlds with a known answer."""
         if "instrument" not in self.results:
-            return _note("Nothing was searched here, or too little for readings that chance would not move.")
+            return note("Nothing was searched here, or too little for readings that chance would not move.")
         return html.table(self.results["instrument"].table(), caption="Readings where the answer is known")
 
     def files(self) -> Display:
@@ -404,7 +404,7 @@ _FILES = {
 }
 
 
-def _note(text: str) -> Display:
+def note(text: str) -> Display:
     """A sentence where there is nothing to draw."""
     return html.Display(f'<p class="wb">{escape(text)}</p>', text)
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import html, plots
-from workbench.html.display import escape
 from workbench.normalize import METHODS
 from workbench.plots import curves
-from workbench.report.audit import AuditReport
+from workbench.report.audit import AuditReport, note
 
 if TYPE_CHECKING:
     from workbench.html import Display
@@ -25,7 +24,7 @@ class HubnessReport(AuditReport):
             name.removeprefix("hubness "): one for name, one in self.results.items() if name.startswith("hubness ")
         }
         if not found:
-            return _note("Not measurable: no list has the k places that are counted. Choose a smaller k.")
+            return note("Not measurable: no list has the k places that are counted. Choose a smaller k.")
         rows: dict[str, list[Any]] = {name: [] for name in ("who asks whom", "items", *_MEASURES.values())}
         for name, one in found.items():
             rows["who asks whom"].append(curves.WORDS.get(name, name))
@@ -41,7 +40,7 @@ class HubnessReport(AuditReport):
         """What goes with being retrieved often, and who suffers."""
         found = self.results.get(f"causes {direction}")
         if found is None:
-            return _note(f"{direction}: not measurable: no list has k places, a vector is zero, or there is one item.")
+            return note(f"{direction}: not measurable: no list has k places, a vector is zero, or there is one item.")
         known = [one for one in found.causes if np.isfinite(one.correlation)]
         rows = {
             "property of an item": [_CAUSES[one.name] for one in known],
@@ -51,7 +50,7 @@ class HubnessReport(AuditReport):
         suffering = float(np.mean(found.hub_places > 0.5))
         parts = [
             html.table(rows, caption=f"{curves.WORDS.get(direction, direction)}: what hubs have in common"),
-            _note(f"{suffering:.1%} of the queries have more than half of their {found.k} places held by hubs."),
+            note(f"{suffering:.1%} of the queries have more than half of their {found.k} places held by hubs."),
         ]
         words = self.results.get(f"words {direction}")
         if words is not None and len(words.words):
@@ -63,7 +62,7 @@ class HubnessReport(AuditReport):
         """Intrinsic dimension of either side, by two estimators."""
         found = {name: one for name, one in self.results.items() if name.startswith("dimension ")}
         if not found:
-            return _note("Not measurable: too few different vectors.")
+            return note("Not measurable: too few different vectors.")
         rows: dict[str, list[str]] = {"side": [], "estimator": [], "dimension": [], "95 % interval": [], "of": []}
         for name, one in found.items():
             _, side, estimator = name.split(" ", 2)
@@ -78,7 +77,7 @@ class HubnessReport(AuditReport):
         """Whether the bank comes from where the queries come from."""
         found = self.results["domains"].of
         if not found:
-            return _note("Not measured: fewer than ten queries or bank queries.")
+            return note("Not measured: fewer than ten queries or bank queries.")
         rows = {
             "direction": [curves.WORDS.get(name, name) for name in found],
             "bank": [f"{one.n_bank:,}" for one in found.values()],
@@ -93,7 +92,7 @@ class HubnessReport(AuditReport):
         """The bias of the inverted softmax against how often an item is retrieved."""
         found = self.results.get(f"bias {direction}")
         if found is None:
-            return _note(f"{direction}: not measurable, there is no bank.")
+            return note(f"{direction}: not measurable, there is no bank.")
         fig, ax = plots.figure("small")
         curves.bias_and_occurrence(found.bias, found.occurrence, direction, ax)
         return html.figure(
@@ -111,7 +110,7 @@ class HubnessReport(AuditReport):
         """All repairs side by side on the same queries."""
         mine = [one for one in self.results["repairs"].outcomes if one.direction == direction]
         if not mine:
-            return _note(f"{direction}: no repair could be estimated. {' '.join(self.results['repairs'].skipped)}")
+            return note(f"{direction}: no repair could be estimated. {' '.join(self.results['repairs'].skipped)}")
         metrics, names = (
             list(dict.fromkeys(one.metric for one in mine)),
             list(dict.fromkeys(one.repair for one in mine)),
@@ -144,7 +143,7 @@ class HubnessReport(AuditReport):
         found = self.results["repairs"].outcomes
         mine = [one for one in found if one.direction == direction and one.metric == found[0].metric]
         if not mine:
-            return _note("Nothing to draw.")
+            return note("Nothing to draw.")
         fig, ax = plots.figure("small" if len(mine) <= 8 else "tall")
         values = [[100 * getattr(one, name) for one in mine] for name in ("difference", "low", "high")]
         curves.paired_differences(
@@ -165,7 +164,7 @@ class HubnessReport(AuditReport):
         """What was chosen on validation data, and what the test would have chosen."""
         found = self.results["tunings"]
         if not found:
-            return _note("Every repair has its default setting: tune=False, or no validation data.")
+            return note("Every repair has its default setting: tune=False, or no validation data.")
         rows = {
             "repair": [f"{one.direction} {one.repair}" for one in found],
             "parameter": [one.parameter for one in found],
@@ -223,8 +222,3 @@ def _changed(one: Any) -> str:
 
 def _setting(one: Any) -> str:
     return f"{one.setting}; {one.note}" if one.note else one.setting
-
-
-def _note(text: str) -> Display:
-    """A sentence where there is nothing to draw."""
-    return html.Display(f'<p class="wb">{escape(text)}</p>', text)

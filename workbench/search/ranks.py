@@ -134,7 +134,9 @@ class RankPositives(OneSided):
     Other positives of the same row count like any other column; a positive is never counted against itself.
     bias, bias_row, of, exclude, allow, allow_row : as in :class:`TopK`; columns out of scope do not count, and a
     positive out of scope is an error. Gives :class:`~workbench.types.Ranks`.
-    Cost: one exact score per positive, then a scan that hardly depends on the number of positives of a row.
+    Cost: an exact score and a place in a sorted list per positive, then a scan in which a pair is placed among the
+    sorted positives of its row by a bucket, not compared with each. On 25,000 x 5,000 pairs, both directions,
+    50 positives a query take six times as long as one.
     """
 
     relevance: Relevance

@@ -51,7 +51,7 @@ _SMALL = 300.0
 
 
 class LogSumExpState:
-    """Largest exponent so far and the sum of exponentials relative to it."""
+    """A reference exponent, the largest so far or 0 where all are small, and the sum of exponentials relative to it."""
 
     def __init__(self, beta: float, scope: Scope, n_rows: int, n_columns: int) -> None:
         self.beta, self.scope, self.n_columns = beta, scope, n_columns
