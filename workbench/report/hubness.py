@@ -181,8 +181,7 @@ class HubnessReport(AuditReport):
         names = list(dict.fromkeys(one.repair for one in self.results["repairs"].outcomes))
         rows = {
             "repair": names,
-            "kind": [METHODS[name].kind for name in names],
-            "what it does": [METHODS[name].summary for name in names],
+            "what it is": [f"{METHODS[name].kind}: {METHODS[name].summary}" for name in names],
             "needs": [", ".join(METHODS[name].needs) or "the gallery alone" for name in names],
             "costs, beyond a search": [METHODS[name].cost for name in names],
             "source": [METHODS[name].source for name in names],
