@@ -50,8 +50,8 @@ def run(vectors: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_folder_holds_what_is_promised(run: Run) -> None:
     found = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
-    layers = {"items.parquet", "embeddings.json", "embeddings.safetensors", "neighbours_t2i.parquet",
-              "neighbours_i2t.parquet"}  # fmt: skip
+    layers = {"items.parquet", "relevance.parquet", "embeddings.json", "embeddings.safetensors",
+              "neighbours_t2i.parquet", "neighbours_i2t.parquet"}  # fmt: skip
     assert found == {*SAME_BYTES, "manifest.json", *(f"layers/{name}" for name in layers)}
     for path in run.path.rglob("*.json"):
         assert json.loads(path.read_text())["schema"] == 1

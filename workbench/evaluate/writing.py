@@ -22,6 +22,7 @@ from workbench.files import canonical_hash, write_atomically, write_json
 from workbench.meter import Meter
 from workbench.runs import (
     SCHEMA,
+    file_digests,
     neighbour_columns,
     results_json,
     safe_name,
@@ -73,6 +74,7 @@ def write_run(path: Path, prepared: Prepared, analysis: Analysis, parameters: Ma
         write_trec(path / f"run_{one.direction.name}.trec", lists, *ids)
         write_parquet(path / "layers" / f"neighbours_{one.direction.name}.parquet", neighbour_columns(lists, *ids))
     write_parquet(path / "layers" / "items.parquet", _items(prepared))
+    write_parquet(path / "layers" / "relevance.parquet", _relevance(prepared))
     _write_embeddings(path / "layers", prepared, keep=parameters["keep_embeddings"])
 
 
@@ -91,6 +93,7 @@ def write_manifest(
             "workbench": workbench.__version__,
             "git_revision": _git_revision(),
             "report": report,
+            "files": file_digests(path),
             "parameters": {name: parameters[name] for name in (parameters if shown is None else shown)},
             "card": dict(prepared.collection.card.rows()) | {"content hash": prepared.content_hash},
             "encoder": _plain(dict(prepared.about)),
@@ -198,6 +201,21 @@ def _items(prepared: Prepared) -> dict[str, list[str]]:
         "id": [name for side, _, _ in sides for name in side.ids],
         "content_sha256": [digest for _, digests, _ in sides for digest in digests],
         "input_sha256": [digest for _, _, inputs in sides for digest in inputs],
+    }
+
+
+def _relevance(prepared: Prepared) -> dict[str, Any]:
+    """The labelled pairs (grade 0: judged wrong) by id, in the direction text to image or query to document."""
+    import pyarrow
+
+    truth = prepared.collection.relevance
+    sides = (("query_id", truth.queries, prepared.texts.ids), ("item_id", truth.items, prepared.images.ids))
+    return {
+        **{
+            name: pyarrow.DictionaryArray.from_arrays(np.asarray(places, np.int32), list(ids))
+            for name, places, ids in sides
+        },
+        "grade": truth.grades,
     }
 
 

@@ -398,7 +398,7 @@ _FILES = {
     "run_t2i.trec": "ranked lists, text to image (TREC format)",
     "run_i2t.trec": "ranked lists, image to text (TREC format)",
     "run_q2d.trec": "ranked lists, query to document (TREC format)",
-    "layers": "hashes of every item before and after preprocessing, of the vectors, and the neighbour lists",
+    "layers": "the truth, hashes of every item before and after preprocessing and of the vectors, neighbour lists",
     "results.json": "what the figures draw",
     "manifest.json": "parameters, versions, hardware, timings",
 }

@@ -6,8 +6,8 @@ results.json      what the report draws
 per_query.parquet one row per direction and query
 run_t2i.trec ...  ranked lists, ids percent-encoded
 thumbnails.parquet  the pictures the report shows
-layers/           items.parquet, embeddings.json, neighbours_{direction}.parquet
-manifest.json     parameters, versions, hardware, timings: the only file with time, host facts or file names
+layers/           items.parquet, relevance.parquet, embeddings.json, neighbours_{direction}.parquet
+manifest.json     parameters, versions, hardware, timings, digests of the files: the only file with time or host facts
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from workbench.runs.folder import RunFolder
 from workbench.runs.formats import (
     SCHEMA,
+    file_digests,
     neighbour_columns,
     read_parquet,
     results_json,
@@ -26,6 +27,6 @@ from workbench.runs.gather import table
 from workbench.runs.reading import Run
 
 __all__ = [
-    "SCHEMA", "Run", "RunFolder", "neighbour_columns", "read_parquet", "results_json", "safe_name", "table",
-    "write_parquet", "write_trec",
+    "SCHEMA", "Run", "RunFolder", "file_digests", "neighbour_columns", "read_parquet", "results_json", "safe_name",
+    "table", "write_parquet", "write_trec",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,17 @@ from workbench.files import write_atomically
 from workbench.types import Neighbours, RankedLists
 
 SCHEMA = 1
+
+
+DRAWN = ("manifest.json", "report.html", "report.ipynb", "failure.json", "figures/")
+"""What is not evidence: the file that holds the digests, and what can be drawn again from the rest."""
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run folder that is evidence, by its path in the folder."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    kept = [name for name in names if not name.startswith(DRAWN)]
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in kept}
 
 
 def safe_name(text: str) -> str:
