@@ -361,8 +361,8 @@ def problems(*texts: str) -> str:
 CASES: dict[str, tuple[Bad, ...]] = {
     "Commands and parameters": (
         Bad("a misspelt command", "evalute", nothing, "Error: no command 'evalute'; did you mean 'evaluate'?"),
-        Bad("a command of a later version", "compare a b", nothing,
-            "Error: 'compare' (compare finished runs, paired) is reserved for a later version"),
+        Bad("a command of a later version", "studies list", nothing,
+            "Error: 'studies' (the papers as experiments) is reserved for a later version"),
         Bad("an unknown report", "report adit", nothing, "error: no report is called 'adit'; there is audit, hubness"),
         Bad("a choice that is none", "evaluate --fail-on never", nothing,
             "Error: Invalid value for '--fail-on': 'never' is not one of 'look', 'problem'."),

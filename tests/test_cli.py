@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.worlds import write_vectors
-from workbench.cli import RESERVED, main
+from workbench.cli import main
+from workbench.cli.group import RESERVED
 
 
 def run(*arguments: str) -> Result:

@@ -7,62 +7,21 @@ Exit codes: 0 done (whatever the verdicts), 1 failed (what there was is kept), 2
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 import workbench
+from workbench.cli.compare import cite, compare
+from workbench.cli.exchange import export, import_
+from workbench.cli.group import Group, dry_run, fail_on, out_option, parameters_option, quiet, say
+from workbench.cli.replay import replay
+from workbench.cli.verify import verify
 
-RESERVED = {
-    "compare": "compare finished runs, paired", "cite": "references of the methods used",
-    "replay": "repeat a run from its manifest", "verify": "re-check the hashes and numbers of a run",
-    "export": "write a run in another tool's format", "import": "read another tool's results",
-    "studies": "the papers as experiments",
-}  # fmt: skip
 LISTED = ["all", "datasets", "encoders", "metrics", "repairs", "reports", "parameters"]
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-class Group(click.Group):
-    """Suggests the nearest command, and turns bad input into exit code 2 with its message."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        import difflib
-
-        name = args[0] if args else ""
-        if name in RESERVED:
-            raise click.UsageError(f"{name!r} ({RESERVED[name]}) is reserved for a later version")
-        if name and not name.startswith("-") and name not in self.commands:
-            near = difflib.get_close_matches(name, self.commands, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see `workbench --help`"
-            raise click.UsageError(f"no command {name!r}; {hint}")
-        return super().resolve_command(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        from workbench.failures import EvaluationFailed, ReportFailed, terminate_politely
-        from workbench.threads import limited_threads
-
-        try:
-            with terminate_politely(), limited_threads():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(130)
-        except (EvaluationFailed, ReportFailed) as error:
-            click.echo(f"failed: {error}", err=True)
-            ctx.exit(1)
-        except (ValueError, TypeError, OSError) as error:
-            click.echo(f"error: {_message(error)}", err=True)
-            ctx.exit(2)
-
-
-def _message(error: Exception) -> str:
-    """Our own words; the system's, such as on a folder that may not be written, with what to look at."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror.lower()}; check the path, its permissions and the space on the disk"
-    return str(error)
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
@@ -76,27 +35,6 @@ def main() -> None:
     workbench report audit -p dataset=embeddings:vectors.npz   vectors you already have
     workbench report audit -p encoder=open_clip:ViT-B-32@openai -p dataset=folder:photos
     """
-
-
-def parameters_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "-p", "--parameter", "assignments", multiple=True, metavar="NAME=VALUE",
-        help="A parameter of the notebook; repeat for more. `workbench list parameters` shows them all.",
-    )(command)  # fmt: skip
-
-
-def out_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs"), show_default=True,
-        help="Folder in which the run folder is made.",
-    )(command)  # fmt: skip
-
-
-fail_on = click.option(
-    "--fail-on", type=click.Choice(["look", "problem"]), help="Exit with 3 when a finding is at least this bad."
-)
-dry_run = click.option("--dry-run", is_flag=True, help="Check everything, encode two batches, say what it would cost.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 
 
 @main.command()
@@ -121,9 +59,9 @@ def report(name: str, assignments: Sequence[str], out: Path, dry_run: bool, fail
         raise click.UsageError("run= draws a finished run and takes no other parameter: they are those of the run")
     if dry_run:
         return _dry_run(parameters)
-    written = reports.report(name, parameters, out=out, progress=False if quiet else None, say=_say(quiet))
+    written = reports.report(name, parameters, out=out, progress=False if quiet else None, say=say(quiet))
     click.echo(f"{written.page}")
-    _say(quiet)(f"report.html: {written.size / 1e6:.1f} MB, one file, opens offline")
+    say(quiet)(f"report.html: {written.size / 1e6:.1f} MB, one file, opens offline")
     _exit_by_verdict(written.folder, fail_on)
 
 
@@ -147,7 +85,7 @@ def evaluate(assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str 
         raise click.UsageError("run= belongs to `workbench report`, which draws finished runs")
     if dry_run:
         return _dry_run(parameters)
-    with evaluate_into(out, parameters, progress=False if quiet else None, say=_say(quiet)) as folder:
+    with evaluate_into(out, parameters, progress=False if quiet else None, say=say(quiet)) as folder:
         path = folder.finish()
     click.echo(f"{path}")
     _exit_by_verdict(path, fail_on)
@@ -252,10 +190,6 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
-def _say(quiet: bool) -> Callable[[str], None]:
-    return (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
-
-
 def _dry_run(parameters: dict[str, Any]) -> None:
     from workbench.evaluate.dry_run import dry_run
 
@@ -275,5 +209,5 @@ def _exit_by_verdict(folder: Path, fail_on: str | None) -> None:
         sys.exit(3)
 
 
-if __name__ == "__main__":
-    main()
+for command in (compare, cite, replay, verify, export, import_):
+    main.add_command(command)
