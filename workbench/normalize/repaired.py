@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from workbench.search import RankPositives, TopK, scan
 from workbench.search.restrict import id_order
+from workbench.threads import thread_count
 from workbench.types import FloatArray, IntArray, Neighbours, Ranks, Relevance
 
 Vectors = npt.NDArray[np.floating]
@@ -78,52 +81,56 @@ def score_blocks(queries: Vectors, gallery: Vectors) -> Iterator[FloatArray]:
     the last bits, and their ties would be lost.
     """
     items = np.asarray(gallery, np.float64)
-    largest = np.sqrt(np.einsum("ij,ij->i", items, items).max())
     step = max(1, _NUMBERS // len(items))
     for start in range(0, len(queries), step):
-        part = np.asarray(queries[start : start + step], np.float64)
-        reach = largest * np.sqrt(np.einsum("ij,ij->i", part, part).max())
-        grid = 2.0 ** np.ceil(np.log2(max(reach, np.finfo(np.float64).tiny))) * _GRID
-        scores = part @ items.T
-        yield np.round(scores / grid) * grid
+        yield _rounded_scores(queries[start : start + step], items)
+
+
+def _rounded_scores(queries: Vectors, items: FloatArray) -> FloatArray:
+    part = np.asarray(queries, np.float64)
+    reach = np.sqrt(np.einsum("ij,ij->i", items, items).max() * np.einsum("ij,ij->i", part, part).max())
+    grid = 2.0 ** np.ceil(np.log2(max(reach, np.finfo(np.float64).tiny))) * _GRID
+    scores = part @ items.T
+    scores /= grid
+    np.round(scores, out=scores)
+    scores *= grid
+    return scores
 
 
 def _search_blocks(
     one: Repaired, transform: ScoreTransform, k: int, relevance: Relevance, ids: Sequence[str] | None
 ) -> tuple[Neighbours, Ranks]:
+    """Block after block of queries, one block per thread at a time: a transform is bound by memory, not by products."""
     n_gallery, truth = len(one.gallery), relevance.positives
     if not 1 <= k <= n_gallery:
         raise ValueError(f"k = {k} must be between 1 and the {n_gallery} items of the gallery")
-    order = np.argsort(id_order(ids, n_gallery))
-    lists: list[tuple[IntArray, FloatArray, npt.NDArray[np.bool_]]] = []
-    counts: list[tuple[IntArray, IntArray]] = []
-    start = 0
-    for block in score_blocks(one.queries, one.gallery):
-        scores = transform(block)
-        lists.append(_nearest(scores, k, order))
+    place = id_order(ids, n_gallery)
+    items, step = np.asarray(one.gallery, np.float64), max(1, _NUMBERS // n_gallery)
+
+    def searched(start: int) -> tuple[npt.NDArray[Any], ...]:
+        scores = transform(_rounded_scores(one.queries[start : start + step], items))
         edges = truth.indptr[start : start + len(scores) + 1]
-        counts.append(_ranks(scores, edges - edges[0], truth.items[edges[0] : edges[-1]]))
-        start += len(scores)
-    indices, values, tied = (np.concatenate(part) for part in zip(*lists, strict=True))
-    better, equal = (np.concatenate(part) for part in zip(*counts, strict=True))
+        ranks = _ranks(scores, edges - edges[0], truth.items[edges[0] : edges[-1]])
+        return *_nearest(scores, k, place), *ranks
+
+    with ThreadPoolExecutor(thread_count()) as threads:
+        parts = list(threads.map(searched, range(0, len(one.queries), step)))
+    indices, values, tied, better, equal = (np.concatenate(part) for part in zip(*parts, strict=True))
     depth = np.full(truth.n_queries, n_gallery)
     ranks = Ranks(truth.indptr, truth.items, truth.grades, better, equal, depth, n_gallery)
     return Neighbours(indices, values, n_gallery, True, tied), ranks
 
 
-def _nearest(scores: FloatArray, k: int, order: IntArray) -> tuple[IntArray, FloatArray, npt.NDArray[np.bool_]]:
-    """(m, k) items and scores, best first, ties in the order given; (m,) whether an item outside ties with the last."""
+def _nearest(scores: FloatArray, k: int, place: IntArray) -> tuple[IntArray, FloatArray, npt.NDArray[np.bool_]]:
+    """(m, k) items and scores, best first, ties by ``place``; (m,) whether an item outside ties with the last."""
     n = scores.shape[1]
     kth = np.partition(scores, n - k, axis=1)[:, n - k, None]
-    turned = scores[:, order]
-    above, level = turned > kth, turned == kth
-    free = k - above.sum(axis=1, keepdims=True)
-    inside = above | (level & (np.cumsum(level, axis=1) <= free))
-    places = np.nonzero(inside)[1].reshape(len(scores), k)
-    values = np.take_along_axis(turned, places, axis=1)
-    best = np.argsort(-values, axis=1, kind="stable")
-    items = order[np.take_along_axis(places, best, axis=1)]
-    return items, np.take_along_axis(values, best, axis=1), level.sum(axis=1) > free[:, 0]
+    rows, items = np.nonzero(scores >= kth)
+    values = scores[rows, items]
+    best = np.lexsort((place[items], -values, rows))
+    found = np.bincount(rows, minlength=len(scores))
+    first = best[(np.cumsum(found) - found)[:, None] + np.arange(k)]
+    return items[first], values[first], found > k
 
 
 def _ranks(scores: FloatArray, edges: IntArray, items: IntArray) -> tuple[IntArray, IntArray]:
