@@ -363,7 +363,8 @@ CASES: dict[str, tuple[Bad, ...]] = {
         Bad("a misspelt command", "evalute", nothing, "Error: no command 'evalute'; did you mean 'evaluate'?"),
         Bad("a command of a later version", "studies list", nothing,
             "Error: 'studies' (the papers as experiments) is reserved for a later version"),
-        Bad("an unknown report", "report adit", nothing, "error: no report is called 'adit'; there is audit, hubness"),
+        Bad("an unknown report", "report adit", nothing, "error: no report is called 'adit'; there is audit, compare, "
+            "hubness, reproducibility"),
         Bad("a choice that is none", "evaluate --fail-on never", nothing,
             "Error: Invalid value for '--fail-on': 'never' is not one of 'look', 'problem'."),
         Bad("a misspelt parameter", "datset=scenes", nothing,

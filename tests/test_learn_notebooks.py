@@ -125,7 +125,7 @@ def test_a_wrong_number_stops_the_lesson(lesson: int, right: str, wrong: str, tm
         run(broken(LESSONS[lesson], tmp_path, right, wrong), tmp_path)
 
 
-ANSWERS = [["0.225", "0", "0.5208", '"hit"'], ["50", "0.913", "2", "1.193", "0"]]
+ANSWERS = [["0.225", "0", "0.5208", '"hit"'], ["50", "0.913", "2", "1.193", "0"], ["0.6415", "0.06", "0.822", "9", "1"]]
 
 
 def answered(lesson: int, answers: list[str], folder: Path) -> list[str]:

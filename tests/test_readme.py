@@ -26,14 +26,15 @@ def test_python_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_commands_exist() -> None:
     from workbench.cli import main
 
-    named = set(re.findall(r"workbench (report|evaluate|list|encode|train|cache|notebooks|doctor)\b", README))
-    assert {"report", "list", "notebooks", "evaluate"} <= named <= set(main.commands)
+    named = set(re.findall(r"^workbench ([a-z]+) ", README, re.MULTILINE))
+    assert {"report", "list", "notebooks", "compare", "verify"} <= named <= set(main.commands)
 
 
 def test_parameters_named_are_parameters() -> None:
-    from workbench.evaluate import audit_schema
+    from workbench.report import notebooks, schema_of
 
-    assert set(re.findall(r"-p (\w+)=", README)) <= set(audit_schema().defaults)
+    known = {name for report in notebooks() for name in schema_of(report).defaults}
+    assert set(re.findall(r"-p (\w+)=", README)) <= known
 
 
 def test_local_links_and_pictures_exist() -> None:

@@ -18,6 +18,7 @@ from workbench.evaluate.banks import withheld_bank
 from workbench.evaluate.hub_analysis import analyse_hubness, chosen_methods
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
+from workbench.evaluate.reproducibility_analysis import analyse_reproducibility, check_asked, private_against
 from workbench.evaluate.share import check_share, private_parameters, withheld
 from workbench.evaluate.writing import run_name, write_manifest, write_run
 from workbench.failures import EvaluationFailed
@@ -29,12 +30,24 @@ from workbench.shipped import find
 from workbench.threads import limited_threads
 
 __all__ = [
-    "RESULT_TYPES", "Analysis", "EvaluationFailed", "Prepared", "analyse", "audit_schema", "evaluate",
-    "evaluate_into", "load_collection", "load_encoder", "prepare",
+    "RESULT_TYPES",
+    "Analysis",
+    "EvaluationFailed",
+    "Prepared",
+    "analyse",
+    "audit_schema",
+    "completed",
+    "evaluate",
+    "evaluate_into",
+    "load_collection",
+    "load_encoder",
+    "prepare",
 ]  # fmt: skip
 
 
-ANALYSES: Mapping[str, Callable[..., Analysis]] = {"audit": analyse, "hubness": analyse_hubness}
+ANALYSES: Mapping[str, Callable[..., Analysis]] = {
+    "audit": analyse, "hubness": analyse_hubness, "reproducibility": analyse_reproducibility
+}  # fmt: skip
 
 
 def audit_schema() -> Schema:
@@ -73,23 +86,25 @@ def evaluate_into(
 ) -> RunFolder:
     """Compute and write into ``out/NAME.partial``; the caller renames it when all is done.
 
-    parameters : already checked; those that the report does not have are the audit's. report : "audit" or "hubness".
+    parameters : already checked; those that the report does not have are the audit's. report : a key of ``ANALYSES``.
     encoder : an object that takes the place of ``parameters["encoder"]``.
     progress : bars on stderr; None shows them only on a terminal. say : receives one line per stage.
     """
     asked = parameters
-    parameters = _completed(parameters)
+    parameters = completed(parameters)
     for name in parameters["metrics"]:
         parse_metric(name)
     check_share(parameters)
+    check_asked(parameters)
     with limited_threads(), Meter() as meter:
         with meter.stage("loading and encoding"):
             prepared, bank, read = _prepared(parameters, encoder, progress, say)
-        parameters = private_parameters(parameters)
+        open_parameters, parameters = parameters, private_against(private_parameters(parameters))
         folder = RunFolder(out, run_name(parameters, prepared, report), meter)
         try:
             with folder:
-                analysis = ANALYSES[report](prepared, parameters, bank=bank, read=read, meter=meter, say=say)
+                asked_of = {**parameters, "against": open_parameters.get("against", "")}
+                analysis = ANALYSES[report](prepared, asked_of, bank=bank, read=read, meter=meter, say=say)
                 with meter.stage("writing"):
                     write_run(folder.path, prepared, analysis, parameters)
                 meter.stop()
@@ -99,9 +114,11 @@ def evaluate_into(
     return folder
 
 
-def _completed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def completed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with those of the audit that this report leaves as they are."""
     completed = {**audit_schema().defaults, **parameters}
+    if "probes" in parameters:
+        return completed | {"repairs": []}
     return completed | ({"repairs": chosen_methods(parameters)} if "methods" in parameters else {})
 
 

@@ -21,6 +21,7 @@ from workbench.diagnostics.slices import SliceScores
 from workbench.encoders import EncoderError
 from workbench.encoders.encode import BatchInvariance
 from workbench.evaluate import examples
+from workbench.evaluate.comparison import COMPARISON_TYPES
 from workbench.evaluate.data_findings import data_findings
 from workbench.evaluate.examples import Example, Examples
 from workbench.evaluate.groups import slices_of
@@ -30,6 +31,7 @@ from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.ranking import Ranked, first_places, rank
 from workbench.evaluate.repairs import RepairOutcome, Repairs, Tuning, repair_direction
+from workbench.evaluate.reproducibility_analysis import REPRODUCIBILITY_TYPES
 from workbench.evaluate.scores import Scores, higher_is_better, hit_curve, tie_exposure
 from workbench.meter import Meter
 from workbench.normalize import BankDomain
@@ -42,7 +44,7 @@ RESULT_TYPES: dict[str, type] = {
         BadItem, BankDomain, BatchInvariance, BiasAndOccurrence, Cause, Check, Counts, CoverageRow, Domains, Duplicates,
         Example, Examples, Exposure, GroupDifference, HubCauses, Hubness, HubnessMeasure, Instrument, Interval,
         IntrinsicDimension, ModalityGap, RepairOutcome, Repairs, RepeatedCaptions, Scores, SharedWords, SliceScores,
-        TextCoverage, Tuning,
+        TextCoverage, Tuning, *COMPARISON_TYPES, *REPRODUCIBILITY_TYPES,
     )
 }  # fmt: skip
 SAY_SOMETHING = {"gap", "duplicates", "repeated", "coverage", "slices", "exposure", "repairs", "instrument"}

@@ -201,7 +201,18 @@ def _items(prepared: Prepared) -> dict[str, list[str]]:
         "id": [name for side, _, _ in sides for name in side.ids],
         "content_sha256": [digest for _, digests, _ in sides for digest in digests],
         "input_sha256": [digest for _, _, inputs in sides for digest in inputs],
+        "vector_digest": [digest for side, contents, _ in sides for digest in _vector_digests(side, contents)],
     }
+
+
+def _vector_digests(side: Any, contents: tuple[str, ...]) -> list[str]:
+    """The first 16 digits of the SHA-256 of every vector; none where contents are withheld: they would show through."""
+    from workbench.datasets import content_digest
+
+    withheld = any(digest.startswith("content-") for digest in contents)
+    if withheld or not isinstance(side, Embeddings):
+        return [""] * len(side.ids)
+    return [content_digest(vector)[:16] for vector in side.vectors]
 
 
 def _relevance(prepared: Prepared) -> dict[str, Any]:
@@ -223,13 +234,22 @@ def _write_embeddings(layers: Path, prepared: Prepared, *, keep: bool) -> None:
     from workbench.datasets import content_digest
 
     sides = [side for side in (prepared.images, prepared.texts) if isinstance(side, Embeddings)]
-    described = {side.modality: _describe(side, content_digest(side.vectors)) for side in sides}
+    described = {
+        side.modality: _describe(side, content_digest(side.vectors)) | {"told_apart_by": _told_apart_by(side, prepared)}
+        for side in sides
+    }
     write_json(layers / "embeddings.json", {"schema": SCHEMA, "encoder": _plain(dict(prepared.about)), **described})
     if keep and sides:
         from safetensors.numpy import save
 
         arrays = {side.modality: np.ascontiguousarray(side.vectors) for side in sides}
         write_atomically(layers / "embeddings.safetensors", save(arrays))
+
+
+def _told_apart_by(side: Embeddings, prepared: Prepared) -> str:
+    """What content_sha256 in items.parquet is the digest of: of ready-made vectors the contents are rarely known."""
+    known = prepared.encoder is not None or (side is prepared.texts and len(prepared.collection.texts.content))
+    return "content" if known else "vector"
 
 
 def _describe(side: Embeddings, digest: str) -> dict[str, Any]:

@@ -6,7 +6,9 @@ Every text from outside is escaped, every figure carries alt text and its data, 
 from __future__ import annotations
 
 import base64
+import csv
 import html
+import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).resolve().parent / "template"
 MISSING = "—"
+DRAWINGS = "application/vnd.workbench.drawings+json"
 VERDICTS = {"problem": "✗", "look": "!", "not measurable": "?", "ok": "✓"}  # worst first, as they are sorted
 _UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _NUMBER_LIKE = re.compile(r"(?=.*\d)[\d.,:;%±×eE+\-−–…()\[\]<>≤≥~ ]+")
@@ -29,10 +32,14 @@ _NUMBER_LIKE = re.compile(r"(?=.*\d)[\d.,:;%±×eE+\-−–…()\[\]<>≤≥~ ]+
 
 @dataclass(frozen=True)
 class Display:
-    """Something to end a cell with: ``body`` for HTML, ``text`` for terminals and diffs."""
+    """Something to end a cell with: ``body`` for HTML, ``text`` for terminals and diffs.
+
+    drawings : the figures inside as {"pdf": base64, "csv": text}; a report takes them out of its notebook into files.
+    """
 
     body: str = field(repr=False)
     text: str
+    drawings: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", clean(self.text))
@@ -40,6 +47,9 @@ class Display:
     def _repr_html_(self) -> str:
         # Jupyter would set what stands between dollar signs of a caption as a formula, with macros that may hold links.
         return f'<style>{stylesheet()}</style>\n<div class="mathjax_ignore tex2jax_ignore">{self.body}</div>'
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {DRAWINGS: list(self.drawings)} if self.drawings else {}
 
     def __repr__(self) -> str:
         return self.text
@@ -99,6 +109,7 @@ def figure(fig: Figure, *, alt: str, caption: str, table: Any) -> Display:
     table : the numbers drawn: a DataFrame, a mapping of columns, or rows as mappings.
     """
     from workbench import plots
+    from workbench.plots.vector import pdf
 
     if not alt.strip() or not caption.strip():
         raise ValueError("a figure needs alt text and a caption; say what it shows and how to read it")
@@ -114,7 +125,8 @@ def figure(fig: Figure, *, alt: str, caption: str, table: Any) -> Display:
         f'<details class="wb-data"><summary>Data behind this figure{escape(note)}</summary>'
         f"{_table(rows, caption='', digits=4, row_header=True)}</details></figcaption></figure>"
     )
-    return Display(body, f"[figure] {alt}\n{caption}")
+    drawing = {"pdf": base64.b64encode(pdf(fig)).decode(), "csv": _csv(_columns(table, longest=10**9)[0])}
+    return Display(body, f"[figure] {alt}\n{caption}", (drawing,))
 
 
 def table(rows: Any, *, caption: str, digits: int = 3, row_header: bool = True, longest: int = 500) -> Display:
@@ -139,7 +151,9 @@ def table(rows: Any, *, caption: str, digits: int = 3, row_header: bool = True, 
 def together(shown: Sequence[Display]) -> Display:
     """Several displays as one, in their order."""
     return Display(
-        '<div class="wb wb-gap"></div>\n'.join(one.body for one in shown), "\n\n".join(one.text for one in shown)
+        '<div class="wb wb-gap"></div>\n'.join(one.body for one in shown),
+        "\n\n".join(one.text for one in shown),
+        tuple(drawing for one in shown for drawing in one.drawings),
     )
 
 
@@ -253,6 +267,22 @@ def _columns(rows: Any, *, longest: int) -> tuple[dict[str, Sequence[Any]], str]
     total = next(iter(lengths.values()), 0)
     note = f" (first {longest:,} of {total:,} rows)" if total > longest else ""
     return {str(name): values[:longest] for name, values in columns.items()}, note
+
+
+def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
+    """The numbers of a figure in full precision; a text that a spreadsheet would compute gets a quote before it."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(_inert, columns))
+    writer.writerows([_inert(value) for value in row] for row in zip(*columns.values(), strict=True))
+    return clean(file.getvalue())
+
+
+def _inert(value: Any) -> Any:
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return "" if math.isnan(float(value)) else repr(float(value))
+    text = "" if value is None else str(value)
+    return "'" + text if text[:1] in ("=", "+", "-", "@") and not isinstance(value, Real) else text
 
 
 def _table(columns: Mapping[str, Sequence[Any]], *, caption: str, digits: int, row_header: bool) -> str:

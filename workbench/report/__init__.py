@@ -14,15 +14,22 @@ from typing import Any
 from workbench.failures import ReportFailed
 from workbench.parameters import Schema, read_schema
 from workbench.report.audit import AuditReport
+from workbench.report.compare import CompareReport
 from workbench.report.hubness import HubnessReport
-from workbench.runs import Run
+from workbench.report.reproducibility import ReproducibilityReport
+from workbench.runs import Run, RunFolder
 from workbench.shipped import find
 
 __all__ = [
-    "AuditReport", "HubnessReport", "ReportFailed", "Written", "draw", "load_report", "notebooks", "report",
-    "schema_of", "start",
+    "AuditReport", "CompareReport", "HubnessReport", "ReportFailed", "Written", "draw", "load_report", "notebooks",
+    "report", "schema_of", "start",
 ]  # fmt: skip
-KINDS: dict[str, type[AuditReport]] = {"audit": AuditReport, "hubness": HubnessReport}
+KINDS: dict[str, type[AuditReport]] = {
+    "audit": AuditReport,
+    "compare": CompareReport,
+    "hubness": HubnessReport,
+    "reproducibility": ReproducibilityReport,
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,7 @@ def start(name: str, namespace: Mapping[str, Any]) -> AuditReport:
     parameters = schema_of(name).check(namespace)
     if parameters["run"]:
         return load_report(parameters["run"], name)
-    from workbench.evaluate import evaluate_into
-
-    folder = evaluate_into(Path("runs"), parameters, report=name, say=_teller())
+    folder = _compute(name, Path("runs"), parameters, say=_teller())
     with folder:
         return load_report(folder.finish(), name)
 
@@ -64,6 +69,20 @@ def load_report(path: str | Path, name: str = "audit") -> AuditReport:
     run = Run(path)
     _check_kind(run, name)
     return KINDS[name](run)
+
+
+def _compute(
+    name: str, out: Path, parameters: Mapping[str, Any], *, encoder: Any = None, progress: bool | None = None,
+    say: Callable[[str], None],
+) -> RunFolder:  # fmt: skip
+    """The unfinished run folder of a report: from data and an encoder, or from finished runs."""
+    if name == "compare":
+        from workbench.evaluate.comparison import compare_into
+
+        return compare_into(out, parameters, say=say)
+    from workbench.evaluate import evaluate_into
+
+    return evaluate_into(out, parameters, report=name, encoder=encoder, progress=progress, say=say)
 
 
 def _check_kind(run: Run, name: str) -> None:
@@ -102,9 +121,7 @@ def report(
     if parameters["run"]:
         path = Path(parameters["run"])
         return _finished(draw(name, path, progress=progress is not False, say=say), path)
-    from workbench.evaluate import evaluate_into
-
-    folder = evaluate_into(out, parameters, report=name, encoder=encoder, progress=progress, say=say)
+    folder = _compute(name, out, parameters, encoder=encoder, progress=progress, say=say)
     unfinished = str(folder.path)
     try:
         with folder, folder.meter.stage("drawing"):
@@ -122,6 +139,7 @@ def draw(name: str, path: Path, *, progress: bool = True, say: Callable[[str], N
     """Run the notebook on a finished run folder and export ``report.html``; returns its size in bytes."""
     from workbench import html
     from workbench.report.execute import NotebookFailed, execute
+    from workbench.report.figures import take_figures
 
     run = Run(path)
     if not isinstance(run.manifest.get("parameters"), dict) or not isinstance(run.manifest.get("card"), dict):
@@ -132,6 +150,7 @@ def draw(name: str, path: Path, *, progress: bool = True, say: Callable[[str], N
         # The folder itself is the working directory, so that neither its place nor its unfinished name is written.
         shown = {**run.manifest["parameters"], "run": "."}
         execute(notebooks()[name], path / "report.ipynb", shown, cwd=path, progress=progress)
+        take_figures(path / "report.ipynb", path / "figures")
         title = f"{name.capitalize()}: {run.manifest['card']['name']}"
         return html.export(path / "report.ipynb", path / "report.html", title=title)
     except (NotebookFailed, html.ExportError) as error:

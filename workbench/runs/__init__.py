@@ -12,6 +12,7 @@ manifest.json     parameters, versions, hardware, timings, digests of the files:
 
 from __future__ import annotations
 
+from workbench.runs.evidence import certify, evidence
 from workbench.runs.folder import RunFolder
 from workbench.runs.formats import (
     SCHEMA,
@@ -27,6 +28,6 @@ from workbench.runs.gather import table
 from workbench.runs.reading import Run
 
 __all__ = [
-    "SCHEMA", "Run", "RunFolder", "file_digests", "neighbour_columns", "read_parquet", "results_json", "safe_name",
-    "table", "write_parquet", "write_trec",
+    "SCHEMA", "Run", "RunFolder", "certify", "evidence", "file_digests", "neighbour_columns", "read_parquet",
+    "results_json", "safe_name", "table", "write_parquet", "write_trec",
 ]  # fmt: skip
