@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -329,3 +330,28 @@ def test_findings_come_worst_first_and_equal_names_in_their_order() -> None:
     found = [(change.name, change.status) for change in compare_findings(before, after)]
     assert found == [("b", "new"), ("d", "new"), ("a", "unknown"), ("c", "unchanged"), ("b", "unchanged")]
     assert compare_findings([], []) == ()
+
+
+def test_two_runs_are_split_by_what_moved_between_them(tmp_path: Path) -> None:
+    from workbench.evaluate import evaluate
+    from workbench.runs.change import change_between
+
+    how = {"n_resamples": 200, "out": tmp_path, "keep_embeddings": True, "repairs": []}
+    small, large = (evaluate(dataset="scenes", n_images=n, **how) for n in (40, 60))
+    found = change_between(small, large, "t2i", "hit@1", n_resamples=200)
+    assert found.common == (200, 40)
+    assert found.only_second == (100, 20)
+    assert found.part("encoder").value == 0
+    assert found.part("gallery").value < 0  # more items, the same queries
+    values = [run.metrics["t2i/hit@1"]["value"] for run in (small, large)]
+    assert found.total.value == pytest.approx(values[1] - values[0], abs=1e-12)
+    assert sum(one.value for one in found.parts) == pytest.approx(values[1] - values[0], abs=1e-12)
+
+
+def test_runs_without_vectors_cannot_be_split(tmp_path: Path) -> None:
+    from workbench.evaluate import evaluate
+    from workbench.runs.change import change_between
+
+    run = evaluate(dataset="scenes", n_images=20, n_resamples=100, out=tmp_path, repairs=[])
+    with pytest.raises(ValueError, match="keep_embeddings=true"):
+        change_between(run, run, "t2i", "hit@1")

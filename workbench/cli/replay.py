@@ -45,4 +45,5 @@ def replay(run: Path, assignments: Sequence[str], out: Path, quiet: bool) -> Non
     for note in found.notes:
         click.echo(note, err=True)
     click.echo(f"{found.certificate}")
+    click.echo(f"findings: {found.findings}")
     raise SystemExit(0 if found.certificate.identical else 1)

@@ -54,6 +54,22 @@ def compare_findings(first: Sequence[Finding], second: Sequence[Finding]) -> tup
     return tuple(sorted(changes, key=lambda change: STATUSES.index(change.status)))
 
 
+def findings_in_words(changes: Iterable[FindingChange]) -> str:
+    """How many findings of each status, with the names of those that ask for a look.
+
+    >>> findings_in_words([])
+    'no findings'
+    """
+    by_status: dict[str, list[str]] = {}
+    for one in changes:
+        by_status.setdefault(one.status, []).append(one.name)
+    parts = [
+        f"{len(names)} {status}" + (f" ({', '.join(names)})" if status != "unchanged" else "")
+        for status, names in by_status.items()
+    ]
+    return "; ".join(parts) or "no findings"
+
+
 def _numbered(findings: Iterable[Finding]) -> dict[tuple[str, int], Finding]:
     seen: Counter[str] = Counter()
     numbered = {}

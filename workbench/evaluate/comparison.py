@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.diagnostics.finding_changes import compare_findings, findings_in_words
 from workbench.evaluate import factors
 from workbench.evaluate.compare_examples import changed_queries
 from workbench.evaluate.compare_writing import comparison_name, write_comparison
@@ -324,5 +325,6 @@ def _certificates(found: Compared) -> dict[str, Any]:
         one = certify(base, found.runs[place])
         certificates[found.labels[place]] = {
             "verdict": one.verdict, "first": one.first_observed, "last": one.dies_out_after,
+            "findings": findings_in_words(compare_findings(base.findings, found.runs[place].findings)),
         }  # fmt: skip
     return certificates

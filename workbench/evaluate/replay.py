@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.diagnostics.finding_changes import compare_findings, findings_in_words
 from workbench.diagnostics.reproducibility import Certificate
 from workbench.evaluate import ANALYSES, audit_schema, evaluate_into
 from workbench.evaluate.share import FILE, WITHHELD
@@ -22,10 +23,12 @@ CIRCUMSTANCES = ("versions.", "encoder.versions.", "workbench", "git_revision", 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What came out. run : the new one. certificate : the old run against it. notes : what could not be reproduced."""
+    """What came out. run : the new one. certificate : the old run against it. findings : which are new, worse, gone.
+    notes : what could not be reproduced."""
 
     run: Run
     certificate: Certificate
+    findings: str
     notes: tuple[str, ...]
 
 
@@ -60,7 +63,8 @@ def replay(
         new = Run(folder.finish())
     found = certify(old, new)
     changed = [str(one) for one in found.declared if one.name.startswith(CIRCUMSTANCES)]
-    return Replay(new, found, (*notes, *(f"not as it was: {text}" for text in changed)))
+    findings = findings_in_words(compare_findings(old.findings, new.findings))
+    return Replay(new, found, findings, (*notes, *(f"not as it was: {text}" for text in changed)))
 
 
 def _parameters(old: Run, given: dict[str, Any], encoder: Any) -> tuple[dict[str, Any], list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.diagnostics.change import Change, ChangePart
 from workbench.diagnostics.coverage import TextCoverage
 from workbench.diagnostics.reproducibility import Certificate, Difference, LayerDifference, certificate
 from workbench.diagnostics.run_evidence import Evidence
@@ -20,12 +21,13 @@ from workbench.evaluate.protocols import Asked, ProtocolRow, Protocols, asked, u
 from workbench.evaluate.ranking import Ranked, rank
 from workbench.evaluate.scores import tie_exposure
 from workbench.meter import Meter
+from workbench.metrics import METRICS, parse_metric
 from workbench.search import RankPositives, scan
 from workbench.statistics import GallerySize
 from workbench.types import Embeddings, Finding, FloatArray
 
 REPRODUCIBILITY_TYPES = (
-    Certificate, Difference, GallerySize, LayerDifference, ProbeRow, Probes, ProtocolRow, Protocols
+    Certificate, Change, ChangePart, Difference, GallerySize, LayerDifference, ProbeRow, Probes, ProtocolRow, Protocols
 )  # fmt: skip
 THIS = "this run"
 NOT_OF_THE_NUMBERS = (
@@ -81,7 +83,8 @@ def analyse_reproducibility(
     if parameters["against"]:
         with meter.stage("comparing"):
             say("this run against the other one, layer by layer")
-            results["certificate"], rival = _certified(prepared, ranked, parameters, meter)
+            results["certificate"], rival, changes = _certified(prepared, ranked, parameters, meter)
+            results |= changes
             findings.append(_of_certificate(results["certificate"]))
     with meter.stage("protocols"):
         say("the same vectors under every protocol")
@@ -95,20 +98,37 @@ def analyse_reproducibility(
 
 def _certified(
     prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any], meter: Meter
-) -> tuple[Certificate, Evidence]:
-    """This run, as it would be written, held against the other one on what both declare; and the other's evidence."""
+) -> tuple[Certificate, Evidence, dict[str, Change | str]]:
+    """This run, as it would be written, held against the other one on what both declare; the other's evidence; and
+    what the change of the first metric is made of, by direction."""
     from workbench.evaluate.writing import write_manifest, write_run
     from workbench.runs import Run, evidence
 
-    first = evidence(Run(parameters["against"]))
+    other = Run(parameters["against"])
+    first = evidence(other)
     with TemporaryDirectory() as place:
         folder = Path(place) / THIS
         folder.mkdir()
         write_run(folder, prepared, Analysis.of(ranked, {}, [], {}), {**parameters, "keep_embeddings": True})
         write_manifest(folder, prepared, parameters, meter)
         second = evidence(Run(folder))
+        changes = {f"change {one.direction.name}": _change(other, Run(folder), one, parameters) for one in ranked}
     pair = [replace(one, declared=_comparable(one, (first, second)), files={}) for one in (first, second)]
-    return _timeless(certificate(*pair)), first
+    return _timeless(certificate(*pair)), first, changes
+
+
+def _change(other: Any, this: Any, one: Ranked, parameters: Mapping[str, Any]) -> Change | str:
+    """The parts of the change of the first metric that is a mean, or why they cannot be told apart."""
+    from workbench.runs.change import change_between
+
+    means = [name for name in parameters["metrics"] if METRICS[parse_metric(name).name].aggregator == "mean"]
+    if not means:
+        return "No metric of this run is a mean over queries, so its change has no parts that add up."
+    how = {"n_resamples": parameters["n_resamples"], "seed": parameters["seed"]}
+    try:
+        return change_between(other, this, one.direction.name, means[0], **how)
+    except ValueError as error:
+        return f"The change cannot be split: {error}."
 
 
 def _comparable(one: Evidence, both: tuple[Evidence, Evidence]) -> dict[str, Any]:

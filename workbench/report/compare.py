@@ -342,6 +342,7 @@ class CompareReport(AuditReport):
             "first layer that differs": [one["first"] or "none" for one in found.values()],
             "last layer that differs": [one["last"] or "—" for one in found.values()],
             "verdict": [one["verdict"] for one in found.values()],
+            "what its own report found": [one["findings"] for one in found.values()],
         }
         return html.table(rows, caption=f"Layer by layer against {self.baseline}")
 

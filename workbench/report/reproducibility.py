@@ -40,6 +40,7 @@ class ReproducibilityReport(AuditReport):
                 found.second: [_stated(one.second) for one in found.declared],
             }
             parts.append(html.table(facts, caption="What the two runs themselves say is different"))
+        parts += [_parts_of(name.split()[1], one) for name, one in self.results.items() if name.startswith("change ")]
         parts.append(
             note("Time, timings, memory and what came from the cache differ between any two runs and prove nothing.")
         )
@@ -301,3 +302,22 @@ def _stated(value: Any) -> str:
         "not stated" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
     )
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _parts_of(direction: str, found: Any) -> Display:
+    """What the change of a metric since the other run is made of."""
+    if isinstance(found, str):
+        return note(f"{direction}: {found}")
+    show = _ranks if found.metric == "MeanR" else _percent
+    lines = (*found.parts, found.total)
+    rows = {
+        "part": [one.name for one in lines],
+        "change in ranks" if show is _ranks else "change in points": [_signed(one.value, show) for one in lines],
+        "95 % interval": [
+            f"{_signed(one.low, show)} to {_signed(one.high, show)}" if np.isfinite(one.low) else "—" for one in lines
+        ],
+        "queries": [f"{one.n_queries:,}" for one in lines],
+    }
+    common = f"{found.common[0]:,} queries and {found.common[1]:,} items are in both runs"
+    words = curves.WORDS.get(direction, direction)
+    return html.table(rows, caption=f"{words}: what the change of {found.metric} is made of; {common}")
