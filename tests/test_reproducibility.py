@@ -157,6 +157,7 @@ def test_vectors_of_length_zero_or_other_dimensions_have_no_angle() -> None:
     wider = replace(image, vectors=np.ones((N_IMAGES, 7)), vector_digests=("other",) * N_IMAGES)
     layer = certificate(whole, evidence(sides=(wider, text))).layer("embeddings")
     assert layer.n_changed == N_IMAGES
+    assert np.isnan(layer.largest)
     assert "4 and 7 dimensions have no angle" in layer.text
 
 
@@ -301,6 +302,8 @@ def test_a_layer_that_cannot_be_compared_may_hide_the_first_one() -> None:
     assert explain(declared, hidden) == ("precision",)
     assert explain(declared, layers(scores="differs")) == ()
     assert explain(declared, layers()) == ()
+    resized = [Difference("encoder.preprocess.interpolation", "bicubic", "box")]
+    assert explain(resized, layers(inputs="not comparable", scores="differs")) == (), "the embeddings are the same"
 
 
 def test_software_comes_after_what_is_specific_and_drawing_explains_nothing() -> None:
