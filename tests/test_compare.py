@@ -20,10 +20,10 @@ from scipy import stats
 from workbench.cli import main
 from workbench.evaluate import evaluate
 from workbench.evaluate.comparison import compare_into
-from workbench.evaluate.factors import crossed_factors, seed_of, selection_optimism
-from workbench.evaluate.policy import Requirement, answer, read_policy
-from workbench.evaluate.published import read_published
-from workbench.evaluate.tables import escaped, latex_table, shown_metric
+from workbench.evaluate.comparison.factors import crossed_factors, seed_of, selection_optimism
+from workbench.evaluate.comparison.policy import Requirement, answer, read_policy
+from workbench.evaluate.comparison.published import read_published
+from workbench.evaluate.comparison.tables import escaped, latex_table, shown_metric
 from workbench.files import canonical_hash
 from workbench.report import schema_of
 from workbench.report.cite import bibtex, citation, measured

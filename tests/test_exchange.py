@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from workbench import datasets
 from workbench.cli import main
 from workbench.evaluate import evaluate
-from workbench.evaluate.published import read_published
+from workbench.evaluate.comparison.published import read_published
 from workbench.runs import Run
 from workbench.runs.exchange import (
     FORMATS,

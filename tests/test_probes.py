@@ -14,9 +14,9 @@ from tests.worlds import write_vectors
 from workbench.datasets import Side
 from workbench.encoders import load
 from workbench.evaluate import Prepared, audit_schema, prepare
-from workbench.evaluate.probe_changes import PROBES, _seeded
-from workbench.evaluate.probes import NULL, Probes, check_probes, probe
-from workbench.evaluate.resized import resized
+from workbench.evaluate.reproducibility.probe_changes import PROBES, _seeded
+from workbench.evaluate.reproducibility.probes import NULL, Probes, check_probes, probe
+from workbench.evaluate.reproducibility.resized import resized
 from workbench.metrics import ranks_from_lists
 from workbench.types import Neighbours, Relevance
 

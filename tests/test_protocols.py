@@ -11,9 +11,9 @@ import pytest
 
 from tests.worlds import paired_vectors
 from workbench.evaluate import Prepared, audit_schema, prepare
-from workbench.evaluate.protocol_rules import PROTOCOLS, Asked, asked, other_reading, own_items
-from workbench.evaluate.protocols import Protocols, under_protocols
 from workbench.evaluate.ranking import rank
+from workbench.evaluate.reproducibility.protocol_rules import PROTOCOLS, Asked, asked, other_reading, own_items
+from workbench.evaluate.reproducibility.protocols import Protocols, under_protocols
 from workbench.metrics import parse_metric
 from workbench.statistics import paired_difference
 from workbench.types import Embeddings, Relevance

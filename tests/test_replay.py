@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tests.worlds import write_vectors
 from workbench.cli import main
 from workbench.evaluate import evaluate
-from workbench.evaluate.replay import replay
+from workbench.evaluate.reproducibility.replay import replay
 from workbench.runs import Run
 
 FAST: dict[str, Any] = {"n_resamples": 100, "metrics": ["hit@1", "MRR"], "repairs": []}

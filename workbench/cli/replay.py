@@ -32,7 +32,7 @@ def replay(run: Path, assignments: Sequence[str], out: Path, quiet: bool) -> Non
     Exit codes: 0 identical, 1 something differs (or the run failed), 2 bad input, or something that the run needs is
     neither stated nor given.
     """
-    from workbench.evaluate.replay import replay as repeated
+    from workbench.evaluate.reproducibility.replay import replay as repeated
 
     pairs = [text.partition("=") for text in assignments]
     wrong = [name for name, equals, _ in pairs if not equals]

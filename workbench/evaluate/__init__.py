@@ -18,7 +18,7 @@ from workbench.evaluate.banks import withheld_bank
 from workbench.evaluate.hub_analysis import analyse_hubness, chosen_methods
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
-from workbench.evaluate.reproducibility_analysis import analyse_reproducibility, check_asked, private_against
+from workbench.evaluate.reproducibility import analyse_reproducibility, check_asked, private_against
 from workbench.evaluate.share import check_share, private_parameters, withheld
 from workbench.evaluate.writing import run_name, write_manifest, write_run
 from workbench.failures import EvaluationFailed

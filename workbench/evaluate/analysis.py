@@ -31,7 +31,7 @@ from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.ranking import Ranked, first_places, rank
 from workbench.evaluate.repairs import RepairOutcome, Repairs, Tuning, repair_direction
-from workbench.evaluate.reproducibility_analysis import REPRODUCIBILITY_TYPES
+from workbench.evaluate.reproducibility import REPRODUCIBILITY_TYPES
 from workbench.evaluate.scores import Scores, higher_is_better, hit_curve, tie_exposure
 from workbench.meter import Meter
 from workbench.normalize import BankDomain

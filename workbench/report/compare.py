@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench import html, plots
+from workbench.evaluate.comparison.tables import shown_direction, shown_metric
 from workbench.evaluate.scores import higher_is_better
-from workbench.evaluate.tables import shown_direction, shown_metric
 from workbench.plots import comparison, curves
 from workbench.report.audit import AuditReport, note
 from workbench.runs import Run

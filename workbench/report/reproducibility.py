@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import html, plots
-from workbench.evaluate.probes import VISIBLE
+from workbench.evaluate.reproducibility.probes import VISIBLE
 from workbench.plots import curves
 from workbench.plots import protocols as drawn
 from workbench.report.audit import AuditReport, note

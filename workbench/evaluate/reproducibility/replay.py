@@ -113,5 +113,5 @@ def _unnamed_encoder(old: Run, stated: Mapping[str, Any], given: Mapping[str, An
         return []
     return [
         f"the encoder {source!r} was an object given in Python, which no manifest can hold; call "
-        "workbench.evaluate.replay.replay(run, encoder=...) with it"
+        "workbench.evaluate.reproducibility.replay.replay(run, encoder=...) with it"
     ]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.evaluate.protocol_rules import DEFAULT, PROTOCOLS, Asked, Protocol, Values, asked, other_reading
+from workbench.evaluate.reproducibility.protocol_rules import (
+    DEFAULT,
+    PROTOCOLS,
+    Asked,
+    Protocol,
+    Values,
+    asked,
+    other_reading,
+)
 from workbench.metrics import parse_metric
 from workbench.statistics import GallerySize, cluster_bootstrap, gallery_curve
 from workbench.types import Finding, FloatArray

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from workbench.diagnostics.finding_changes import compare_findings, findings_in_words
-from workbench.evaluate import factors
-from workbench.evaluate.compare_examples import changed_queries
-from workbench.evaluate.compare_writing import comparison_name, write_comparison
-from workbench.evaluate.factors import Course, Factor, GroupGain, SeedGroup, Selection
-from workbench.evaluate.policy import Judged, Requirement, judge, read_policy
-from workbench.evaluate.published import PublishedRow, read_published
-from workbench.evaluate.same_test import Aligned, System, aligned, baseline_of, fields, open_runs, systems
+from workbench.evaluate.comparison import factors
+from workbench.evaluate.comparison.examples import changed_queries
+from workbench.evaluate.comparison.factors import Course, Factor, GroupGain, SeedGroup, Selection
+from workbench.evaluate.comparison.policy import Judged, Requirement, judge, read_policy
+from workbench.evaluate.comparison.published import PublishedRow, read_published
+from workbench.evaluate.comparison.same_test import Aligned, System, aligned, baseline_of, fields, open_runs, systems
+from workbench.evaluate.comparison.writing import comparison_name, write_comparison
 from workbench.evaluate.scores import higher_is_better
 from workbench.files import canonical_hash
 from workbench.meter import Meter

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import workbench
-from workbench.evaluate.compare_findings import findings
+from workbench.evaluate.comparison.findings import findings
+from workbench.evaluate.comparison.tables import write_tables
 from workbench.evaluate.scores import definitions
-from workbench.evaluate.tables import write_tables
 from workbench.files import canonical_hash, write_json
 from workbench.meter import Meter
 from workbench.runs import SCHEMA, file_digests, results_json, safe_name, write_parquet

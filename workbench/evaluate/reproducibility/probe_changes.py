@@ -15,7 +15,7 @@ import numpy as np
 from workbench.datasets import Side, take_images
 from workbench.encoders.encode import encode
 from workbench.evaluate.prepare import Direction, Prepared
-from workbench.evaluate.resized import resized
+from workbench.evaluate.reproducibility.resized import resized
 from workbench.metrics import METRICS, Metric, parse_metric, per_query_all, ranks_from_lists
 from workbench.search import RankPositives, TopK, scan
 from workbench.threads import thread_count

@@ -16,9 +16,9 @@ from workbench.diagnostics.reproducibility import Certificate, Difference, Layer
 from workbench.diagnostics.run_evidence import Evidence
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared
-from workbench.evaluate.probes import ProbeRow, Probes, check_probes, probe
-from workbench.evaluate.protocols import Asked, ProtocolRow, Protocols, asked, under_protocols
 from workbench.evaluate.ranking import Ranked, rank
+from workbench.evaluate.reproducibility.probes import ProbeRow, Probes, check_probes, probe
+from workbench.evaluate.reproducibility.protocols import Asked, ProtocolRow, Protocols, asked, under_protocols
 from workbench.evaluate.scores import tie_exposure
 from workbench.meter import Meter
 from workbench.metrics import METRICS, parse_metric

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from workbench.evaluate.same_test import Aligned, fields, identity
+from workbench.evaluate.comparison.same_test import Aligned, fields, identity
 from workbench.runs import Run
 from workbench.statistics import SeedSummary, best_of_reported, cluster_standard_error, paired_difference, seed_summary
 from workbench.types import FloatArray

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.evaluate.comparison.same_test import Aligned, Evidence
 from workbench.evaluate.examples import SHOWN, Example, Examples
-from workbench.evaluate.same_test import Aligned, Evidence
 from workbench.evaluate.scores import higher_is_better
 from workbench.runs import Run
 

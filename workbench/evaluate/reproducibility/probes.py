@@ -12,7 +12,7 @@ import numpy as np
 from workbench.datasets import Side
 from workbench.encoders.encode import encode
 from workbench.evaluate.prepare import Prepared
-from workbench.evaluate.probe_changes import PROBES, Probe, World, again, own_vectors, world_of
+from workbench.evaluate.reproducibility.probe_changes import PROBES, Probe, World, again, own_vectors, world_of
 from workbench.statistics import paired_difference
 from workbench.types import Finding
 
