@@ -365,6 +365,8 @@ CASES: dict[str, tuple[Bad, ...]] = {
             "Error: 'studies' (the papers as experiments) is reserved for a later version"),
         Bad("an unknown report", "report adit", nothing, "error: no report is called 'adit'; there is audit, compare, "
             "hubness, reproducibility"),
+        Bad("a dry run of what computes nothing", """report compare --dry-run -p runs=["a"]""", nothing,
+            "Error: --dry-run tells what encoding would cost, and compare only reads finished runs"),
         Bad("a choice that is none", "evaluate --fail-on never", nothing,
             "Error: Invalid value for '--fail-on': 'never' is not one of 'look', 'problem'."),
         Bad("a misspelt parameter", "datset=scenes", nothing,

@@ -86,8 +86,9 @@ def test_fail_on(vectors: str, tmp_path: Path) -> None:
     assert "t2i/hit@1" in failed.stderr
 
 
-def test_dry_run_writes_nothing(tmp_path: Path) -> None:
-    done = run("report", "audit", "--dry-run", "-p", "n_images=20", "--out", str(tmp_path / "runs"))
+@pytest.mark.parametrize("report", ["audit", "hubness", "reproducibility"])
+def test_dry_run_writes_nothing(report: str, tmp_path: Path) -> None:
+    done = run("report", report, "--dry-run", "-p", "n_images=20", "--out", str(tmp_path / "runs"))
     assert done.exit_code == 0, done.stderr
     for word in ("counts: 20 images", "encoding images", "time: about", "memory: about", "disk: about", "licence"):
         assert word in done.stdout

@@ -57,6 +57,8 @@ def report(name: str, assignments: Sequence[str], out: Path, dry_run: bool, fail
     parameters = reports.schema_of(name).parse(assignments)
     if parameters["run"] and len(assignments) > 1:
         raise click.UsageError("run= draws a finished run and takes no other parameter: they are those of the run")
+    if dry_run and "dataset" not in parameters:
+        raise click.UsageError(f"--dry-run tells what encoding would cost, and {name} only reads finished runs")
     if dry_run:
         return _dry_run(parameters)
     written = reports.report(name, parameters, out=out, progress=False if quiet else None, say=say(quiet))
@@ -191,9 +193,10 @@ def doctor() -> None:
 
 
 def _dry_run(parameters: dict[str, Any]) -> None:
+    from workbench.evaluate import completed
     from workbench.evaluate.dry_run import dry_run
 
-    for name, text in dry_run(parameters):
+    for name, text in dry_run(completed(parameters)):
         click.echo(f"{name}: {text}")
 
 
