@@ -264,6 +264,14 @@ def load_hub(repository: str, *, precision: str = "fp32") -> OpenClipEncoder:
     return _in_precision(OpenClipEncoder(model, transform, tokenizer, name=name, arch=repository), source, precision)
 
 
+def preprocessing(stated: Mapping[str, Any], interpolation: str) -> Any:
+    """The transform of pictures that ``describe()["preprocess"]`` states, with another interpolation."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    known = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
+    return image_transform_v2(PreprocessCfg(**{**known, "interpolation": interpolation}), is_train=False)
+
+
 def _downloaded(published: Mapping[str, Any], name: str) -> Path:
     """The file of a tag: from the hub, or from an address that answers, unless it was downloaded before."""
     from open_clip import factory

@@ -10,6 +10,7 @@ import numpy as np
 from workbench.datasets import Side
 from workbench.datasets.pictures import open_picture
 from workbench.encoders import TwoStageEncoder
+from workbench.encoders.openclip import preprocessing
 
 OTHER = {"bicubic": "bilinear", "bilinear": "bicubic"}
 
@@ -53,18 +54,11 @@ def resized(encoder: Any, images: Side) -> tuple[Resized, str]:
         raise ValueError(f"{encoder.name} does not say how it resizes pictures (no preprocess in its description)")
     picture, now = open_picture(images.content[0]), stated["interpolation"]
     known = encoder.prepare("image", [picture])
-    rebuilt = Resized(encoder, _transform(stated, now), now).prepare("image", [picture])
+    rebuilt = Resized(encoder, preprocessing(stated, now), now).prepare("image", [picture])
     if rebuilt.shape != known.shape or not np.array_equal(rebuilt, known):
         raise ValueError(f"the preprocessing that {encoder.name} describes does not give its own pixels")
     other = OTHER.get(now, "bicubic")
-    changed = Resized(encoder, _transform(stated, other), other)
+    changed = Resized(encoder, preprocessing(stated, other), other)
     same = np.array_equal(changed.prepare("image", [picture]), known)
     what = f"resized {now} → {other}"
     return changed, what + ", which moves no pixel of the first picture: it has the model's size" * same
-
-
-def _transform(stated: dict[str, Any], interpolation: str) -> Any:
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    known = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
-    return image_transform_v2(PreprocessCfg(**{**known, "interpolation": interpolation}), is_train=False)
