@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from PIL.PngImagePlugin import PngInfo
 from workbench import encoders
 from workbench.diagnostics.reproducibility import Certificate
 from workbench.evaluate import evaluate
-from workbench.runs import Run, certify
+from workbench.evaluate.writing import _write_embeddings
+from workbench.runs import Run, certify, read_parquet, write_parquet
+from workbench.types import Embeddings
 
 N_IMAGES, PER_IMAGE = 10, 3
 FAST: dict[str, Any] = {"n_resamples": 100, "repairs": [], "keep_embeddings": True, "batch_size": 8}
@@ -625,3 +628,58 @@ def test_damaged_and_mixed_folders_are_refused(tmp_path: Path) -> None:
     assert certify(first.path, smaller.path).layer("embeddings").n_compared > 0
     with pytest.raises(FileNotFoundError, match="no run folder"):
         certify(tmp_path, smaller.path)
+
+
+def change_columns(run: Run, name: str, edit: Callable[[dict[str, list[Any]]], Any]) -> None:
+    columns = {key: list(values) for key, values in read_parquet(run.path / name).items()}
+    edit(columns)
+    write_parquet(run.path / name, columns)
+
+
+LISTS = "layers/neighbours_t2i.parquet"
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "said"),
+    [
+        (LISTS, lambda of: of["rank"].__setitem__(slice(0, 2), [2, 1]), "out of order"),
+        (LISTS, lambda of: of["item_id"].__setitem__(1, of["item_id"][0]), "an item twice"),
+        (LISTS, lambda of: of["score"].__setitem__(3, float("nan")), "expected a finite number"),
+        ("per_query.parquet", lambda of: of["query_id"].__setitem__(1, of["query_id"][0]), "expected each once"),
+        ("layers/relevance.parquet", lambda of: [of[one].append(of[one][0]) for one in of], "judged twice"),
+        ("layers/items.parquet", lambda of: of["vector_digest"].__setitem__(4, None), "has nothing in row 4"),
+        ("layers/items.parquet", lambda of: of.update(vector_digest=[1] * len(of["id"])), "holds int64; expected text"),
+        ("layers/items.parquet", lambda of: of["id"].__setitem__(2, None), "'id' has nothing in row 2"),
+    ],
+)  # fmt: skip
+def test_what_a_file_cannot_say_is_refused_and_not_compared(
+    tmp_path: Path, name: str, edit: Callable[[dict[str, list[Any]]], Any], said: str
+) -> None:
+    run = run_vectors(tmp_path / "a", world())
+    copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
+    change_columns(copy, name, edit)
+    with pytest.raises(ValueError, match=said):
+        certify(run.path, copy.path)
+
+
+@pytest.mark.parametrize("depth", ["100", None, 1.5])
+def test_a_depth_that_is_no_number_is_an_error_with_its_name(tmp_path: Path, depth: Any) -> None:
+    run = run_vectors(tmp_path / "a", world())
+    run.manifest["parameters"]["depth"] = depth
+    with pytest.raises(ValueError, match=r"manifest\.json: the parameter depth is"):
+        certify(run, run)
+
+
+def test_a_file_of_one_run_only_is_said(tmp_path: Path) -> None:
+    run = run_vectors(tmp_path / "a", world())
+    without = run_vectors(tmp_path / "b", world(), keep_embeddings=False)
+    assert certify(without, run).notes == (f"Only {run.path.name} has layers/embeddings.safetensors.",)
+    assert certify(run, run).notes == ()
+
+
+def test_two_sides_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path: Path) -> None:
+    side = Embeddings(np.eye(3, 2), ("a", "b", "c"), "image")
+    prepared = SimpleNamespace(images=side, texts=Embeddings(np.eye(2), ("q", "r"), "image"))
+    with pytest.raises(ValueError, match="both sides are of the modality 'image'"):
+        _write_embeddings(tmp_path, prepared, keep=True)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

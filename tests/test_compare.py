@@ -20,12 +20,12 @@ from scipy import stats
 from workbench.cli import main
 from workbench.evaluate import evaluate
 from workbench.evaluate.comparison import compare_into
-from workbench.evaluate.comparison.factors import crossed_factors, seed_of, selection_optimism
+from workbench.evaluate.comparison.factors import along, course, crossed_factors, seed_of, selection_optimism
 from workbench.evaluate.comparison.policy import Requirement, answer, read_policy
 from workbench.evaluate.comparison.published import read_published
 from workbench.evaluate.comparison.tables import escaped, latex_table, shown_metric
 from workbench.files import canonical_hash
-from workbench.report import schema_of
+from workbench.report import load_report, schema_of
 from workbench.report.cite import bibtex, citation, measured
 from workbench.runs import Run
 
@@ -258,6 +258,7 @@ def test_other_vectors_are_another_system_and_not_another_test(place: Path, base
         ({"metrics": ["hits@1"]}, "unknown metric"),
         ({"metrics": ["MedR"]}, "is a median.*MeanR"),
         ({"over": "stepp"}, "no field 'stepp' in the manifests; .*parameters.dataset"),
+        ({"over": "dataset", "metrics": ["MeanR"]}, "over= draws a metric of which more is better"),
     ],
 )
 def test_bad_requests_write_nothing(
@@ -266,6 +267,36 @@ def test_bad_requests_write_nothing(
     with pytest.raises(ValueError, match=message):
         compared(tmp_path / "out", [base, better], **parameters)
     assert not (tmp_path / "out").exists()
+
+
+def test_queries_that_only_two_of_three_share_are_refused(place: Path) -> None:
+    def parts(*rows: int) -> Any:
+        def change(world: dict[str, np.ndarray]) -> None:
+            for name in ("text", "text_image", "caption"):
+                world[name] = world[name][list(rows)]
+            world["text_id"] = np.array([f"query {row}" for row in rows])
+
+        return change
+
+    runs = [system(place, f"part{n}", [0], change=parts(*rows)) for n, rows in enumerate(((2, 4), (2, 6), (4, 6)))]
+    with pytest.raises(ValueError, match="no t2i query is in all of the 3 runs"):
+        compared(place / "out", runs, common=True)
+
+
+def test_metrics_that_a_small_gallery_does_not_have_are_not_asked_for(place: Path, tmp_path: Path) -> None:
+    """hit@10 of two pictures and four captions: named in metrics.json without a value, and not query by query."""
+    runs = []
+    for name, wrong in (("right", []), ("wrong", [0])):
+        np.savez(place / f"{name}.npz", **basis(wrong, n_images=2))
+        runs.append(evaluate(f"embeddings:{place / f'{name}.npz'}", out=place / "few", n_resamples=100, repairs=[]))
+    assert runs[0].metrics["t2i/hit@10"]["value"] is None
+    run = compared(place / "out", runs)
+    assert {one.metric for one in run.results["gains"]} == {f"{way}/{name}" for way in ("t2i", "i2t")
+                                                            for name in ("hit@1", "MRR")}  # fmt: skip
+    with pytest.raises(ValueError, match=r"has no t2i/hit@10; it has (?!.*hit@10)"):
+        compared(place / "out", runs, metrics=["hit@10"])
+    with pytest.raises(ValueError, match="t2i/hit@10, which could not be measured"):
+        compared(place / "out", runs, policy=written(tmp_path / "p.json", [{**RULE, "metric": "hit@10"}]))
 
 
 def test_a_run_twice_and_a_comparison_are_refused(place: Path, base: Run, three: Run) -> None:
@@ -392,9 +423,38 @@ def test_what_validation_chose_and_what_the_test_would_choose(place: Path, steps
     assert len(run.results["systems"]) == 4
 
 
+def test_along_a_field_that_some_runs_lack_or_that_never_changes(place: Path, steps: list[Run]) -> None:
+    path = place / "lacking" / steps[1].path.name
+    shutil.copytree(steps[1].path, path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["parameters"]["similarity"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"parameters.similarity is not in the manifest of {path.name}"):
+        along([steps[0], Run(path)], "similarity")
+    seeds = [system(place, f"along-seed{seed}", [seed]) for seed in (3, 4)]
+    name, values = along(seeds, "seed")  # parameters.seed is 0 in both
+    assert (name, values) == ("seed in parameters.dataset", ["3", "4"])
+    assert along(seeds, "parameters.seed")[1] == ["0", "0"]
+    assert along(steps[:2], "similarity")[1] == ["cosine", "cosine"]
+
+
+def test_course_with_equal_points_and_words() -> None:
+    flat = [(0.5, 0.4, 0.6), (0.7, 0.6, 0.8), (0.7, 0.6, 0.8)]
+    found = course("step", ["1", "2", "3"], "t2i/hit@1", flat, [0.1, 0.2, 0.3])
+    assert (found.chosen, found.best, found.optimism) == (2, 2, 0.0)  # as good as the first of the best
+    assert course("step", ["nan", "2", "1"], "t2i/hit@1", flat, []).labels == ("1", "2", "nan")
+
+
 def test_validation_from_a_field_and_twins_that_do_not_match(place: Path, steps: list[Run]) -> None:
     run = compared(place / "out", steps[:4], over="step", validation="step")
     assert run.results["courses"][0].chosen == 3
+    path = place / "unknown" / steps[0].path.name
+    shutil.copytree(steps[0].path, path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["encoder"]["val"] = "nan"
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="must hold a number in every manifest"):
+        compared(place / "out", [Run(path)], validation="encoder.val")
     with pytest.raises(ValueError, match="one twin with the same step"):
         compared(place / "out", steps[:5], over="step")
 
@@ -432,6 +492,11 @@ def test_published_rows_stand_unpaired(place: Path, tmp_path: Path, base: Run, b
         ("system,t2i/hit@9\nx,60\n", "no column is one of the compared metrics"),
         ("system,t2i/hit@1\nx,160\n", "per cent"),
         ("system,t2i/hit@1\nx,-1\n", "must lie in"),
+        ("system,t2i/hit@1\n\nx,60\nSmith, Jones,60\n", "line 4: 3 cells under 2 columns"),
+        ("system,source,t2i/hit@1\nx,60\n", "line 2: 2 cells under 3 columns"),
+        ("system,t2i/hit@1,t2i/hit@1\nx,60,70\n", "two columns have the same name"),
+        ("system,t2i/hit@1,t2i/hit@01\nx,60,70\n", "two columns hold the same metric"),
+        ("system,t2i/hit@1\nx," + "6" * 200_000 + "\n", "is no CSV"),
     ],
 )
 def test_bad_published_tables(tmp_path: Path, text: str, message: str) -> None:
@@ -440,7 +505,8 @@ def test_bad_published_tables(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_published_fractions_and_per_cent(tmp_path: Path) -> None:
-    for text, value, word in (("0.6", 0.6, "fractions"), ("60", 0.6, "per cent"), ("60 %", 0.6, "per cent")):
+    for text, value, word in (("0.6", 0.6, "fractions"), ("60", 0.6, "per cent"), ("60 %", 0.6, "per cent"),
+                              ("0.8 %", 0.008, "per cent")):  # fmt: skip
         rows, notes = read_published(written(tmp_path / "a.csv", f"system,t2i/hit@1\nx,{text}\n"), ["t2i/hit@1"])
         assert rows[0].values["t2i/hit@1"] == pytest.approx(value)
         assert word in notes[0]
@@ -472,6 +538,7 @@ RULE = {"metric": "hit@1", "direction": "t2i", "at least": 0.5, "reason": "contr
     ("rules", "message"),
     [
         ({"metric": "hit@1"}, "expected a list"),
+        ('[{"metric": "hit@1", "direction": "t2i", "at least": 0.9, "at least": 0.1}]', "a field stands twice"),
         ([], "expected a list"),
         ([{**RULE, "at most": 1}], "exactly one of"),
         ([{k: v for k, v in RULE.items() if k != "reason"}], "needs the text of reason"),
@@ -587,15 +654,18 @@ HOSTILE = 'a_b & 50% #1 $x$ {y} ~^ \\input{/etc/passwd} <|"> 名前 é'
 
 def test_hostile_names_are_text(place: Path, tmp_path: Path, base: Run) -> None:
     assert "\\input" not in escaped(HOSTILE)
-    table = f'system,t2i/hit@1\n"{HOSTILE.replace(chr(34), chr(34) * 2)}",60\n=1+1,50\n'
+    table = f'system,source,t2i/hit@1\n"{HOSTILE.replace(chr(34), chr(34) * 2)}",,60\n=1+1,=2+2,50\n'
     run = compared(place / "out", [base], published=written(tmp_path / "h.csv", table))
     assert balanced((run.path / "table.tex").read_text())
     assert "\n'=1+1," in (run.path / "table.csv").read_text()
+    assert ",'=2+2\n" in (run.path / "table.csv").read_text()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(place: Path, tmp_path: Path, base: Run, better: Run) -> None:
-    table = f'system,t2i/hit@1\n"{HOSTILE.replace(chr(34), chr(34) * 2)}",60\n'
+    letters = "".join(map(chr, range(0xA1, 0x180)))
+    names = [HOSTILE.replace('"', '""'), "[1] first", "名前", "*best", letters]
+    table = "system,t2i/hit@1\n" + "".join(f'"{name}",60\n' for name in names)
     run = compared(place / "out", [base, better], published=written(tmp_path / "h.csv", table), names="clip")
     body = (run.path / "table.tex").read_text()
     packages = "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}"
@@ -623,3 +693,38 @@ def test_citing(three: Run, base: Run) -> None:
     assert done.exit_code == 0
     assert "@article{holm1979," in done.stdout
     assert canonical_hash(citation(three)) == canonical_hash(citation(Run(three.path)))
+
+
+def test_a_baseline_is_recorded_by_its_folder(place: Path, base: Run, better: Run) -> None:
+    slashed = system(place, "slashed", [0])
+    manifest = json.loads((slashed.path / "manifest.json").read_text())
+    manifest["card"]["name"] = "lab/model"
+    (slashed.path / "manifest.json").write_text(json.dumps(manifest))
+    run = compared(place / "out", [base, Run(slashed.path)], baseline="lab/model")
+    assert run.manifest["parameters"]["baseline"] == slashed.path.name
+
+
+def test_a_title_with_marks_is_one_entry(place: Path, base: Run) -> None:
+    path = place / "titled" / base.path.name
+    shutil.copytree(base.path, path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["card"] |= {"title": "Cats & dogs }, author = {a_b", "citation": "by {us}, 100 %"}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (entry,) = (entry for key, entry in bibtex(Run(path)).items() if key.startswith("data-"))
+    assert r"title = {Cats \& dogs ), author = (a\_b}" in entry
+    assert r"note = {by (us), 100 \%}" in entry
+
+
+def test_the_report_does_not_say_that_seeds_are_missing_where_ranks_are(place: Path, seeded: Run) -> None:
+    runs = [Run(next((place / "runs").glob(f"*old-seed{seed}*"))) for seed in range(2)]
+    shown = load_report(compared(place / "out", runs, metrics=["MeanR"]).path, "compare")
+    assert "No two runs differ" not in shown.seeds().text
+    assert "add hit@1 or MRR" in shown.seeds().text
+    assert "add hit@1 or MRR" in shown.factors().text
+
+
+def test_seeds_that_say_the_same_are_drawn_without_nan(place: Path) -> None:
+    runs = [system(place, f"{name}-seed{seed}", range(4)) for name in ("left", "right") for seed in range(2)]
+    shown = load_report(compared(place / "out", runs).path, "compare")
+    assert "+0.00" in shown.seeds()._repr_html_()
+    assert "nan" not in shown._seed_gains()._repr_html_()

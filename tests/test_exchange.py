@@ -707,3 +707,14 @@ def test_bad_options(plain: Run, tmp_path: Path) -> None:
     assert missing.exit_code == 2
     assert "does not exist; give the path of a file" in missing.stderr
     assert "is no run folder" in invoke("export", tmp_path, "--to", "trec").stderr
+
+
+@pytest.mark.parametrize("name", ["layers/relevance.parquet", "layers/items.parquet"])
+@pytest.mark.parametrize("to", ["trec", "mteb", "sentence-transformers"])
+def test_a_link_out_of_the_folder_is_not_exported(plain: Run, tmp_path: Path, name: str, to: str) -> None:
+    folder = Path(shutil.copytree(plain.path, tmp_path / plain.path.name))
+    (folder / name).rename(tmp_path / "elsewhere.parquet")
+    (folder / name).symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(ValueError, match="lies outside of the run folder"):
+        export_run(Run(folder), to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from workbench.datasets import Side
 from workbench.encoders import load
 from workbench.evaluate import Prepared, audit_schema, prepare
 from workbench.evaluate.reproducibility.probe_changes import PROBES, _seeded
-from workbench.evaluate.reproducibility.probes import NULL, Probes, check_probes, probe
+from workbench.evaluate.reproducibility.probes import NULL, ProbeRow, Probes, check_probes, probe
 from workbench.evaluate.reproducibility.resized import resized
 from workbench.metrics import ranks_from_lists
 from workbench.types import Neighbours, Relevance
@@ -226,3 +226,45 @@ def test_withheld_contents_cannot_be_encoded_again() -> None:
     reasons = {row.probe: row.reason for row in found.rows}
     assert "share=no-content keeps the contents" in reasons["batch_size"]
     assert not reasons["truncation"]
+
+
+def test_without_a_right_pair_no_number_is_claimed_to_move(tmp_path: Path) -> None:
+    write_vectors(tmp_path / "world.npz", n_images=9, captions=2, dim=4)
+    arrays = dict(np.load(tmp_path / "world.npz"))
+    np.savez(tmp_path / "world.npz", **{**arrays, "text_image": np.full_like(arrays["text_image"], -1)})
+    found = probed(None, ["precision", "tie_order"], dataset=f"embeddings:{tmp_path / 'world.npz'}", n_images=0)
+    assert {one.verdict for one in found.findings()} == {"not measurable"}
+    assert all("nan" not in one.advice for one in found.findings())
+
+
+def test_a_null_control_that_moves_is_a_problem_without_any_right_pair_too() -> None:
+    row = ProbeRow(NULL, "searched twice", "t2i", "hit@1", lists=7, k=3, replaced=2, angle=0.0)
+    (found,) = Probes((row,)).findings()
+    assert (found.verdict, found.value, found.unit) == ("problem", 2, "")
+    assert "2 of 7 lists of 3 change" in found.advice
+    assert "nan" not in found.advice
+
+
+def test_changed_lists_are_counted_among_all_lists(tmp_path: Path) -> None:
+    write_vectors(tmp_path / "world.npz", n_images=9, captions=2, dim=4)
+    arrays = dict(np.load(tmp_path / "world.npz"))
+    arrays["text_image"][3:] = -1
+    arrays["image"][:] = arrays["image"][0]
+    np.savez(tmp_path / "world.npz", **arrays)
+    found = probed(None, ["tie_order"], dataset=f"embeddings:{tmp_path / 'world.npz'}", n_images=0)
+    (row,) = [row for row in found.rows if (row.probe, row.direction, row.metric) == ("tie_order", "t2i", "hit@1")]
+    assert (row.n, row.lists, row.replaced) == (3, 18, 18)
+    assert "18 of 18 lists of 5" in found.findings()[1].advice
+
+
+def test_a_batch_larger_than_the_data_is_cut_nonetheless() -> None:
+    found = probed(Planted("batch"), ["batch_size"], batch_size=4096)
+    assert moved(found) == {"batch_size"}
+    (what,) = {row.changed for row in found.rows if row.probe == "batch_size"}
+    assert what == "batches of 4096 → 10"
+
+
+def test_autocast_that_reaches_no_vector_is_no_evidence() -> None:
+    pytest.importorskip("torch")
+    found = {one.name: one for one in probed(Planted(), ["precision"]).findings()}
+    assert found["probe/precision"].verdict == "not measurable"

@@ -277,6 +277,31 @@ def test_the_order_of_two_systems_can_turn_with_the_protocol(tmp_path: Path) -> 
     assert "fifth of the gallery" in findings["t2i/order of two systems"].advice
 
 
+@pytest.mark.parametrize("flat_first", [True, False])
+def test_ties_of_one_system_alone_are_held_against_the_other(tmp_path: Path, flat_first: bool) -> None:
+    arrays = paired_vectors(n_images=20, captions=1, dim=8, noise=1.0, seed=2)
+    prepared, parameters = prepared_from(tmp_path, arrays)
+    flat = replace(prepared, texts=replace(prepared.texts, vectors=np.ones_like(arrays["text"])))
+    constant = replace(flat, images=replace(prepared.images, vectors=np.ones_like(arrays["image"])))
+    systems = [worlds_of(one, parameters) for one in ((constant, prepared) if flat_first else (prepared, constant))]
+    protocols = under_protocols(*systems, second="B", n_resamples=100)
+    rows = {row.protocol: row for row in protocols.group("t2i", "hit@1")}
+    usual, favour = rows["whole gallery"], rows["ties count in favour (optimistic)"]
+    assert rows["ties count against (strict)"].reason == ""
+    kept, moved = ("second", "value") if flat_first else ("value", "second")
+    assert getattr(favour, kept) == getattr(usual, kept)
+    assert (getattr(usual, moved), getattr(favour, moved)) == (pytest.approx(1 / 20), 1)
+    assert favour.leader == -usual.leader != 0
+    assert {one.name: one for one in protocols.findings()}["t2i/order of two systems"].verdict == "problem"
+
+
+def test_one_cluster_has_no_interval_to_hold_a_move_against(tmp_path: Path) -> None:
+    prepared, parameters = prepared_from(tmp_path, paired_vectors(n_images=1, captions=3, dim=4))
+    found = under_protocols(worlds_of(prepared, parameters), n_resamples=100).findings()
+    assert {one.verdict for one in found} == {"not measurable"}
+    assert all("one cluster" in one.advice for one in found)
+
+
 def test_a_clear_order_that_stays_is_ok(plain: Any) -> None:
     prepared, _ = plain
     parameters = {**audit_schema().defaults, "metrics": METRICS, "n_resamples": 100}

@@ -331,6 +331,16 @@ def test_verdicts() -> None:
     assert found.verdict.endswith("Declared and able to explain it: threads (hardware.threads: 1 -> 4).")
 
 
+def test_only_what_was_compared_is_said_not_to_have_moved() -> None:
+    metrics = {"t2i/hit@1": {"value": 0.25}}
+    found = certificate(evidence(metrics={"t2i/hit@1": {"value": 0.5}}), evidence(metrics=metrics))
+    assert moved(found) == ["aggregate"]
+    assert "; nothing before it moved." in found.verdict
+    hidden = certificate(evidence(metrics={"t2i/hit@1": {"value": 0.5}}, truth=None), evidence(metrics=metrics))
+    assert hidden.layer("truth").status == "not comparable"
+    assert "; nothing before it that can be compared moved." in hidden.verdict
+
+
 def test_a_certificate_survives_the_run_folder_and_shows_itself() -> None:
     found = certificate(evidence(declared={"x": "<b>"}), evidence(truth=None, declared={"x": "y"}))
     types = {one.__name__: one for one in (Certificate, Difference, LayerDifference)}

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 
 from tests.worlds import paired_vectors
 from workbench.cli import main
+from workbench.diagnostics.run_evidence import Answers, Evidence, Items
 from workbench.evaluate import evaluate, evaluate_into
+from workbench.evaluate.reproducibility.agreement import agreement
 from workbench.html import loaded_resources
 from workbench.plots.protocols import gallery_sizes, protocol_values
 from workbench.report import schema_of
@@ -77,6 +79,54 @@ def test_certificate_and_order_of_the_two_systems(run: Run, sources: tuple[Path,
     assert findings["probe/resize"].verdict == "not measurable"
 
 
+def test_agreement_of_the_lists_is_that_of_the_kept_neighbours(run: Run, sources: tuple[Path, str, Run]) -> None:
+    other = sources[2]
+    for direction in ("t2i", "i2t"):
+        tops = []
+        for one in (other, run):
+            columns = one.neighbours(direction)
+            first: dict[str, set[str]] = {}
+            for query, item, rank in zip(columns["query_id"], columns["item_id"], columns["rank"], strict=True):
+                if rank <= 5:
+                    first.setdefault(query, set()).add(item)
+            tops.append(first)
+        expected = np.mean([len(top & tops[1][query]) / 5 for query, top in tops[0].items()])
+        rows = {row["measure"]: row for row in run.results["agreement"][direction]}
+        assert rows["overlap@5"]["mean"] == pytest.approx(expected)
+        assert rows["overlap@5"]["n"] == len(tops[0])
+        assert rows["RBO(p=0.9) lower bound"]["mean"] < rows["RBO(p=0.9)"]["mean"] < 1
+        assert -1 < rows["tau-ap"]["mean"] < 1
+
+
+def test_lists_of_renamed_items_agree_and_are_cut_to_the_common_length(tmp_path: Path) -> None:
+    def side(modality: str, ids: str) -> Items:
+        contents = tuple(name.lower() for name in ids)
+        return Items(modality, tuple(ids), contents, ("",) * len(ids), ("",) * len(ids))
+
+    def one(ids: str, texts: str, items: list[int], depth: int) -> Evidence:
+        kept = [np.repeat([0, 1], len(items) // 2), np.array(items), -np.arange(len(items), dtype=float)]
+        answers = Answers("t2i", True, *kept, {})  # type: ignore[arg-type]
+        sides = side("image", ids), side("text", texts)
+        return Evidence(texts, "encoder", {}, {}, sides, None, (answers,), {}, depth=depth)
+
+    first, second = one("abc", "xy", [0, 1, 2, 0], 2), one("CBAD", "yx", [0, 2, 3, 2, 1, 3], 3)
+    rows = agreement(first, second, k=2)["t2i"]
+    assert {row["measure"]: (row["mean"], row["n"]) for row in rows} == {  # type: ignore[index]
+        "RBO(p=0.9)": (1, 2), "RBO(p=0.9) upper bound": (1, 2), "tau-ap": (1, 2), "overlap@2": (1, 2),
+        "RBO(p=0.9) lower bound": (pytest.approx(rows[1]["mean"]), 2),  # type: ignore[index]
+    }  # fmt: skip
+    apart = agreement(first, one("abc", "vw", [0, 1, 2, 0], 2), k=2)["t2i"]
+    assert apart == "Not comparable: no common query among 2 and 2; are both of one collection?."
+
+
+def test_other_contents_under_the_same_names_are_no_second_system(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"n_images": 12, "n_resamples": 100}
+    other = evaluate("scenes", seed=5, repairs=[], keep_embeddings=True, out=tmp_path / "other", **how)
+    run = computed("scenes", tmp_path / "runs", against=str(other.path), seed=6, **how)
+    assert run.results["protocols"].second == ""
+    assert "other contents under" in run.results["protocols"].notes[0]
+
+
 def test_against_itself_nothing_differs(sources: tuple[Path, str, Run]) -> None:
     folder, source, _ = sources
     audit = evaluate(source, out=folder / "same", n_resamples=100, repairs=[], keep_embeddings=True,
@@ -110,7 +160,7 @@ def test_the_page_is_drawn_and_loads_nothing(run: Run) -> None:
     for words in (
         "First observed in embeddings", "fifth of the gallery, mean of five", "first caption only", "must be stated",
         "no query is itself an item of the gallery", "vectors rounded to float16", "the data bring ready-made vectors",
-        "What the two runs themselves say is different",
+        "What the two runs themselves say is different", "RBO(p=0.9)", "tau-ap",
     ):  # fmt: skip
         assert words in page, words
     assert not re.search(r">\s*[+-]?nan\b", page)

@@ -17,7 +17,7 @@ PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_ty
 @click.command("compare")
 @PATHS
 @parameters_option
-@click.option("--over", help="Draw the first metric along this field of the manifests, such as step.")
+@click.option("--over", help="Draw the first metric of which more is better along this field, such as step.")
 @click.option("--names", type=click.Choice(["workbench", "clip", "trec"]), help="How the tables print metrics.")
 @click.option("--fail-on-policy", is_flag=True, help="Exit with 3 unless every requirement of the policy is met.")
 @click.option("--no-page", is_flag=True, help="Compute and write the tables; draw no report.")

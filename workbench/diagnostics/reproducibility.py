@@ -239,6 +239,10 @@ def _notes(first: Evidence, second: Evidence) -> Iterable[str]:
         cached = one.incidental.get("vectors.from cache", 0)
         if cached and other_machine:
             yield f"{one.name} read {cached:,} vectors from the cache: its threads and hardware did not make them."
+    for one, other in ((first, second), (second, first)):
+        alone = [name for name in one.files if name not in other.files]
+        if alone and other.files and first.kind == second.kind:
+            yield f"Only {one.name} has {', '.join(sorted(alone))}."
     if first.kind != second.kind:
         yield f"Two kinds of run: {first.kind} and {second.kind}."
 
@@ -257,7 +261,9 @@ def _unmoved(found: Certificate) -> str:
 def _moved(found: Certificate) -> str:
     at = found.observed[0]
     if found.dies_out_after == LAYERS[-1]:
-        end = "the change reaches the aggregate" if at.layer != LAYERS[-1] else "nothing before it moved"
+        all_same = all(layer.status == "same" for layer in found.layers[:-1])
+        before = "nothing before it moved" if all_same else "nothing before it that can be compared moved"
+        end = "the change reaches the aggregate" if at.layer != LAYERS[-1] else before
     else:
         rest = found.layers[LAYERS.index(found.dies_out_after) + 1 :]
         compared_all = all(layer.status == "same" for layer in rest)

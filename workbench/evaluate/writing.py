@@ -234,6 +234,11 @@ def _write_embeddings(layers: Path, prepared: Prepared, *, keep: bool) -> None:
     from workbench.datasets import content_digest
 
     sides = [side for side in (prepared.images, prepared.texts) if isinstance(side, Embeddings)]
+    if len({side.modality for side in sides}) < len(sides):
+        raise ValueError(
+            f"both sides are of the modality {sides[0].modality!r}, and a run keeps vectors by modality; give the "
+            "sides two names, such as 'document' and 'query'"
+        )
     described = {
         side.modality: _describe(side, content_digest(side.vectors)) | {"told_apart_by": _told_apart_by(side, prepared)}
         for side in sides

@@ -209,5 +209,14 @@ def _data_entry(manifest: Mapping[str, Any]) -> dict[str, str]:
     if stated.lstrip().startswith("@"):
         return {"data": stated.strip()}
     key = f"data-{safe_key(str(card.get('name', '')))}"
-    inside = stated.replace("{", "(").replace("}", ")")
-    return {key: f"@misc{{{key},\n  title = {{{card.get('title', card.get('name', ''))}}},\n  note = {{{inside}}}\n}}"}
+    title = _inside(str(card.get("title", card.get("name", ""))))
+    return {key: f"@misc{{{key},\n  title = {{{title}}},\n  note = {{{_inside(stated)}}}\n}}"}
+
+
+def _inside(text: str) -> str:
+    """Plain text within the braces of an entry: its own braces would end it, and LaTeX reads the marks as commands.
+
+    >>> print(_inside("R&D {2020} at 50%"))
+    R\\&D (2020) at 50\\%
+    """
+    return re.sub(r"[&%$#_]", r"\\\g<0>", text.replace("{", "(").replace("}", ")"))

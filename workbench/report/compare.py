@@ -16,6 +16,7 @@ from workbench.runs import Run
 if TYPE_CHECKING:
     from workbench.html import Display
 
+NO_SHARE = "Only metrics of which more is better are shown here: add hit@1 or MRR to metrics=."
 ONE = "There is one run: nothing to hold it against. Give two or more."
 INTERVALS = "95 % cluster bootstrap, paired"
 
@@ -198,7 +199,7 @@ class CompareReport(AuditReport):
         """Systems with several seeds: spread, mean, and what reporting the best seed adds."""
         found = self.results["seeds"]
         if not found:
-            return note("No two runs differ by a seed alone.")
+            return note("No two runs differ by a seed alone." if self._rising() else NO_SHARE)
         rows = {
             "system": [one.name for one in found],
             "metric": [self._title(one.metric, way=True) for one in found],
@@ -238,7 +239,9 @@ class CompareReport(AuditReport):
             "system": [f"{one.second} over {one.first}" for one in found],
             "metric": [self._title(one.metric, way=True) for one in found],
             "difference (points)": [
-                f"{100 * one.difference:+.2f} ({100 * one.low:+.2f} to {100 * one.high:+.2f})" for one in found
+                _signed(one.metric, one.difference)
+                + (f" ({100 * one.low:+.2f} to {100 * one.high:+.2f})" if math.isfinite(one.low) else "")
+                for one in found
             ],
             "p, seeds and queries": [_p(one.p_value) for one in found],
             "Welch's t, seeds alone": [
@@ -252,7 +255,8 @@ class CompareReport(AuditReport):
         """Which choice moves the metric: shares of the variance between crossed runs."""
         found = self.results["factors"]
         if not found:
-            return note("The runs do not cross two or more fields: every combination must occur, equally often.")
+            crossed = "The runs do not cross two or more fields: every combination must occur, equally often."
+            return note(crossed if self._rising() else NO_SHARE)
         return html.together([self._factor(metric) for metric in dict.fromkeys(one.metric for one in found)])
 
     def _factor(self, metric: str) -> Display:
@@ -351,6 +355,9 @@ class CompareReport(AuditReport):
         kept = {name: text for name, text in _FILES.items() if (self.run.path / name).exists()}
         rows = kept | {"figures": _FIGURES}
         return html.table({"file": list(rows), "holds": list(rows.values())}, caption="Beside this report")
+
+    def _rising(self) -> bool:
+        return any(map(_is_share, self.metrics))
 
     def _headline(self, direction: str) -> list[Any]:
         """The comparisons of a direction in its first metric."""

@@ -40,6 +40,7 @@ class ReproducibilityReport(AuditReport):
                 found.second: [_stated(one.second) for one in found.declared],
             }
             parts.append(html.table(facts, caption="What the two runs themselves say is different"))
+        parts += [_agreement(name, one) for name, one in self.results.get("agreement", {}).items()]
         parts += [_parts_of(name.split()[1], one) for name, one in self.results.items() if name.startswith("change ")]
         parts.append(
             note("Time, timings, memory and what came from the cache differ between any two runs and prove nothing.")
@@ -181,7 +182,7 @@ class ReproducibilityReport(AuditReport):
             "changed": [row.changed for row in rows],
             "metric": [f"{row.direction}/{row.metric}" for row in rows],
             "moves by (points)": [_change(row) for row in rows],
-            "lists": [f"{row.n:,}" for row in rows],
+            "lists": [f"{row.lists:,}" for row in rows],
             "with other items": [f"{row.replaced:,}" for row in rows],
             "in another order": [f"{row.reordered:,}" for row in rows],
             "angle up to": [f"{html.number(row.angle)}°" for row in rows],
@@ -212,7 +213,7 @@ class ReproducibilityReport(AuditReport):
             must = "must be stated" if any(far for _, far in moved) else "state it anyway"
             rows[""].append(must if moved else "not applicable here")
         for name, made in self._settings().items():
-            probed = [row for row in self.results["probes"].rows if row.probe == name and row.difference]
+            probed = [row for row in self.results["probes"].rows if row.probe == name and row.size > 0]
             if probed:
                 most = max(probed, key=lambda one: abs(one.difference))
                 rows["choice"].append(name)
@@ -283,7 +284,7 @@ def _gap(row: Any, show: Any) -> str:
 
 
 def _change(row: Any) -> str:
-    if row.reason:
+    if row.reason or not np.isfinite(row.difference):
         return "—"
     if row.difference == row.low == row.high == 0:
         return "0"
@@ -302,6 +303,23 @@ def _stated(value: Any) -> str:
         "not stated" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
     )
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _agreement(direction: str, found: Any) -> Display:
+    """How alike the lists of the two runs are."""
+    if isinstance(found, str):
+        return note(f"{direction}: {found}")
+    known = [row for row in found if row["n"]]
+    if not known:
+        return note(f"{direction}: neither run returned anything to a query that both have.")
+    rows = {
+        "lists": [row["measure"] for row in known],
+        "mean": [f"{row['mean']:.3f}" for row in known],
+        "lowest": [f"{row['lowest']:.3f}" for row in known],
+        "of the query": [row["query"] for row in known],
+    }
+    words = curves.WORDS.get(direction, direction)
+    return html.table(rows, caption=f"{words}: how alike the kept lists of {known[0]['n']:,} queries are; 1: the same")
 
 
 def _parts_of(direction: str, found: Any) -> Display:

@@ -11,7 +11,7 @@ import numpy as np
 from workbench.diagnostics.reproducibility import Answers, Certificate, Evidence, Items, Truth, certificate
 from workbench.runs.reading import Run
 from workbench.runs.schema import inside
-from workbench.runs.world import Sides, places, sides_of
+from workbench.runs.world import Sides, lists_of, places, sides_of, world_of
 
 INCIDENTAL = ("finished", "seconds", "peak_memory_bytes", "vectors", "hardware.memory_bytes", "parameters.run")
 RESTATED = ("schema", "files", "notes", "card.title", "card.notes", "card.expected counts")
@@ -56,11 +56,20 @@ def evidence(run: Run) -> Evidence:
         incidental=incidental,
         sides=sides,
         truth=_truth(run, sides),
-        answers=tuple(_answers(run, sides)),
+        answers=tuple(_answers(run)),
         metrics=run.metrics,
         files=run.manifest.get("files", {}),
-        depth=max(parameters.get("depth", 0), parameters.get("k", 0)) or Evidence.depth,
+        depth=_depth(parameters),
     )
+
+
+def _depth(parameters: Mapping[str, Any]) -> int:
+    """How long the kept lists are at most."""
+    stated = {name: parameters.get(name, 0) for name in ("depth", "k")}
+    for name, value in stated.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"manifest.json: the parameter {name} is {value!r:.40}; expected a whole number")
+    return max(stated.values()) or Evidence.depth
 
 
 def _kind(run: Run) -> Any:
@@ -133,19 +142,13 @@ def _truth(run: Run, sides: tuple[Items, Items]) -> Truth | None:
     return Truth(queries, items, np.asarray(run.relevance["grade"], float))
 
 
-def _answers(run: Run, sides: tuple[Items, Items]) -> Iterator[Answers]:
-    """Text to image first; the names of the directions are made of the first letters of the modalities."""
-    columns = run.per_query
-    metrics = [name for name in columns if name not in _NO_METRIC and ":" not in name]
-    forward = sides_of(run).forward
-    for direction in dict.fromkeys(columns["direction"]):
-        asked, searched = (sides[1], sides[0]) if direction == forward else (sides[0], sides[1])
-        rows = np.array([row for row, one in enumerate(columns["direction"]) if one == direction])
-        where = places([columns["query_id"][row] for row in rows], asked.ids, "per_query.parquet: the query_id")
-        values = {name: np.full(len(asked), np.nan) for name in metrics}
-        for name in metrics:
-            values[name][where] = np.array(columns[name], float)[rows]
-        lists, shown = run.neighbours(direction), f"layers/neighbours_{direction}.parquet"
-        queries = places(lists["query_id"], asked.ids, f"{shown}: the query_id")
-        items = places(lists["item_id"], searched.ids, f"{shown}: the item_id")
-        yield Answers(direction, direction == forward, queries, items, np.asarray(lists["score"], float), values)
+def _answers(run: Run) -> Iterator[Answers]:
+    """Text to image first. Lists out of order, with an item twice or a score that is no number are ValueErrors."""
+    found, listed = sides_of(run), not run.embeddings
+    metrics = [name for name in run.per_query if name not in _NO_METRIC and ":" not in name]
+    for direction in dict.fromkeys(run.per_query["direction"]):
+        world = world_of(run, direction, found, listed=listed)
+        lists = lists_of(run, world, any_ties=True)
+        queries = np.repeat(np.arange(lists.n_queries), lists.depths)
+        values = {name: world.values(name) for name in metrics}
+        yield Answers(direction, direction == found.forward, queries, lists.items, lists.scores, values)

@@ -14,6 +14,7 @@ from workbench.runs.schema import (
     check_findings,
     check_manifest,
     check_metrics,
+    check_texts,
     inside,
     parse_json,
 )  # fmt: skip
@@ -81,11 +82,13 @@ class Run:
         try:
             found = pyarrow.parquet.read_schema(path)
             check_columns(found, like or name, shown, report=self.report)
-            return read_parquet(path)
+            columns = read_parquet(path)
         except FileNotFoundError:
             raise self._missing(name) from None
         except (OSError, pyarrow.ArrowException) as error:
             raise ValueError(f"{shown} is damaged ({error}); evaluate again") from error
+        check_texts(columns, like or name, shown)
+        return columns
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:

@@ -41,6 +41,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "layers/neighbours_*.parquet": {"query_id": TEXT, "item_id": TEXT, "rank": WHOLE, "score": NUMBER},
     "thumbnails.parquet": {"id": TEXT, "picture": BYTES},
 }
+TABLES_IF_THERE: Mapping[str, Mapping[str, str]] = {"layers/items.parquet": {"vector_digest": TEXT}}
 PER_QUERY_OF_SCORED = {"best_place": NUMBER, "n_better": WHOLE, "n_tied": WHOLE}
 
 
@@ -220,9 +221,18 @@ def check_columns(columns: Any, name: str, shown: str, *, report: str) -> None:
             f"{shown} lacks the column {missing[0]!r}; it has {', '.join(columns.names)[:200] or 'none'}, expected are "
             f"{', '.join(wanted)}"
         )
+    wanted |= {one: kind for one, kind in TABLES_IF_THERE.get(name, {}).items() if one in columns.names}
     for one, kind in wanted.items():
         if not _IS[kind](columns.field(one).type):
             raise ValueError(f"{shown}: the column {one!r} holds {columns.field(one).type}; expected {kind}")
+
+
+def check_texts(columns: Mapping[str, Any], name: str, shown: str) -> None:
+    """Columns of text have a text in every row."""
+    for one, kind in {**TABLES.get(name, {}), **TABLES_IF_THERE.get(name, {})}.items():
+        values = columns.get(one, []) if kind == TEXT else []
+        if None in values:
+            raise ValueError(f"{shown}: the column {one!r} has nothing in row {values.index(None)}; expected a text")
 
 
 def _is_text(kind: Any) -> bool:

@@ -141,8 +141,11 @@ def places(names: Sequence[str], ids: tuple[str, ...], what: str) -> IntArray:
     return found
 
 
-def lists_of(run: Run, world: World) -> RankedLists:
-    """The kept lists: known ids, queries in order, ranks from 1, scores finite and falling, ties by ascending id."""
+def lists_of(run: Run, world: World, *, any_ties: bool = False) -> RankedLists:
+    """The kept lists: known ids, queries in order, ranks from 1, scores finite and falling, ties by ascending id.
+
+    any_ties : of equal scores any order will do: another version may have had another rule.
+    """
     shown = f"layers/neighbours_{world.name}.parquet"
     columns = run.neighbours(world.name)
     query = places(columns["query_id"], world.queries, f"{shown}: the query_id")
@@ -157,7 +160,7 @@ def lists_of(run: Run, world: World) -> RankedLists:
     wrong = (rank != place + 1) | (query != np.repeat(np.arange(len(lengths)), lengths))
     same = query[1:] == query[:-1]
     wrong[1:] |= same & (score[1:] > score[:-1])
-    for row in np.flatnonzero(same & (score[1:] == score[:-1])):
+    for row in np.flatnonzero(same & (score[1:] == score[:-1]) & (not any_ties)):
         wrong[row + 1] |= not columns["item_id"][row] < columns["item_id"][row + 1]
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -172,6 +172,8 @@ def _inputs(found: Compared, parameters: Mapping[str, Any]) -> dict[str, Any]:
         judged = judge(chosen, labels, read_policy(parameters["policy"]), **how)
     if parameters["over"]:
         factors.along(found.runs, parameters["over"])
+        if not _headlines(found):
+            raise ValueError("over= draws a metric of which more is better; add hit@1 or MRR to metrics=")
     return {
         "systems": found.systems, "baseline": found.systems[found.baseline].label, "published": rows,
         "policy": judged, "notes": (*found.notes, *notes), "counts": found.runs[0].results.get("counts"),
@@ -293,13 +295,17 @@ def _validated(found: Compared, key: str, parameters: Mapping[str, Any]) -> list
     if parameters["validation"]:
         name, values = factors.along(found.runs, parameters["validation"])
         try:
-            return [float(value) for value in values]
+            scores = [float(value) for value in values]
         except ValueError:
-            raise ValueError(f"validation={name!r} must hold a number in every manifest; got {values}") from None
+            scores = [float("nan")]
+        if not np.isfinite(scores).all():
+            raise ValueError(f"validation={name!r} must hold a number in every manifest; got {values}")
+        return scores
     if not found.validation:
         return []
     over = parameters["over"]
-    tested, tried = [[_point(run, over) for run in runs] for runs in (found.runs, found.validation)]
+    points = _points([*found.runs, *found.validation], over)
+    tested, tried = points[: len(found.runs)], points[len(found.runs) :]
     if sorted(tested) != sorted(tried) or len(set(tested)) < len(tested):
         what = f"the same {over}" if over else "the same system (name the field that numbers them with over=)"
         raise ValueError(f"every run needs one twin with {what} on the validation split; got {tested} and {tried}")
@@ -309,11 +315,14 @@ def _validated(found: Compared, key: str, parameters: Mapping[str, Any]) -> list
     return [float(entry["value"]) for entry in entries if entry]
 
 
-def _point(run: Run, over: str) -> str:
+def _points(runs: Sequence[Run], over: str) -> list[str]:
     if over:
-        return factors.along([run], over)[1][0]
-    known = {name: value for name, value in fields(run).items() if name.startswith("encoder.")}
-    return canonical_hash(known | {"encoder": run.manifest["parameters"]["encoder"]})
+        return factors.along(runs, over)[1]
+    known = [{name: value for name, value in fields(run).items() if name.startswith("encoder.")} for run in runs]
+    return [
+        canonical_hash(each | {"encoder": run.manifest["parameters"]["encoder"]})
+        for each, run in zip(known, runs, strict=True)
+    ]
 
 
 def _certificates(found: Compared) -> dict[str, Any]:

@@ -293,14 +293,20 @@ def along(runs: Sequence[Run], field: str) -> tuple[str, list[str]]:
     """A field's full name and its value in each run, as text.
 
     field : a dotted name, the last part of one, or a word that stands before a number in the source of an encoder or
-    data set (``step`` finds 1000 in ``open_clip:local-dir:ckpt/step-1000``).
+    data set (``step`` finds 1000 in ``open_clip:local-dir:ckpt/step-1000``). The number in a source also goes before
+    a field of that last part that is the same in every run. ValueError for a run whose manifest lacks the field.
     """
     known = [fields(run) for run in runs]
     names = list(dict.fromkeys(name for each in known for name in each))
     ends = [name for name in names if name.rpartition(".")[2] == field]
     if field in names or len(ends) == 1:
         name = field if field in names else ends[0]
-        return name, [str(each.get(name, "")) for each in known]
+        lacking = [run.path.name for run, each in zip(runs, known, strict=True) if name not in each]
+        if lacking:
+            raise ValueError(f"{name} is not in the manifest of {', '.join(lacking)}; leave these runs out")
+        given = [str(each[name]) for each in known]
+        if field in names or len(set(given)) > 1:
+            return name, given
     if len(ends) > 1:
         raise ValueError(f"over={field!r} is ambiguous: {', '.join(ends)}; give one of these dotted names")
     pattern = re.compile(rf"{re.escape(field)}{NUMBER}", re.IGNORECASE)
@@ -308,6 +314,8 @@ def along(runs: Sequence[Run], field: str) -> tuple[str, list[str]]:
         found = [pattern.search(str(each.get(name, ""))) for each in known]
         if all(found):
             return f"{field} in {name}", [one[1] for one in found if one]
+    if ends:
+        return ends[0], [str(each[ends[0]]) for each in known]
     near = difflib.get_close_matches(field, [*names, *(name.rpartition(".")[2] for name in names)], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     some = ", ".join(name for name in names if len({str(each.get(name)) for each in known}) > 1)
@@ -321,18 +329,21 @@ def course(
     """A metric of which more is better along a field, runs in the order of the field.
 
     x : one text per run; numbers are ordered as such, other words by the alphabet and evenly spaced. scores :
-    (value, low, high) per run. validation : a score per run, or empty.
+    (value, low, high) per run. validation : a score per run, more is better, or empty. Of equal validation scores the
+    first counts; of equal best points the one that validation chose.
     """
     try:
         at = [float(value) for value in x]
+        if not np.isfinite(at).all():
+            raise ValueError("not a place on an axis")
     except ValueError:
         words = sorted(set(x))
         at = [float(words.index(value)) for value in x]
     order = sorted(range(len(x)), key=lambda place: (at[place], place))
     value, low, high = (tuple(scores[place][part] for place in order) for part in range(3))
     tried = tuple(validation[place] for place in order) if len(validation) else ()
-    best = int(np.argmax(value))
     chosen = int(np.argmax(tried)) if tried else -1
+    best = chosen if tried and value[chosen] == max(value) else int(np.argmax(value))
     return Course(
         field, metric, tuple(at[place] for place in order), tuple(x[place] for place in order), value, low, high,
         tried, chosen, best, value[best] - value[chosen] if tried else float("nan"),

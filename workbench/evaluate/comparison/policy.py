@@ -90,12 +90,19 @@ def read_policy(path: str | Path) -> tuple[Requirement, ...]:
     """
     path = Path(path)
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
     except ValueError as error:
         raise ValueError(f"{path.name} is no JSON ({error}); expected a list of requirements") from None
     if not isinstance(given, list) or not given:
         raise ValueError(f'{path.name}: expected a list of requirements, each like {{"metric": "hit@1", ...}}')
     return tuple(_requirement(f"{path.name}, requirement {number}", one) for number, one in enumerate(given, start=1))
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a field stands twice among {', '.join(names)}")
+    return dict(pairs)
 
 
 def _requirement(where: str, given: Any) -> Requirement:
@@ -153,6 +160,8 @@ def _judged(run: Run, label: str, rule: Requirement, how: Mapping[str, int]) -> 
     mine = np.array([name == rule.direction for name in table["direction"]])
     for name, value in rule.slice:
         mine &= _inside(run, name, value, mine)
+    if rule.metric not in table and not rule.slice:
+        raise ValueError(f"the policy asks for {key}, which could not be measured in {run.path.name}")
     if rule.metric not in table:
         raise ValueError(f"the policy asks for a slice of {key}, which {run.path.name} does not have query by query")
     values = np.asarray(table[rule.metric], dtype=np.float64)[mine]

@@ -188,12 +188,16 @@ def shared_metrics(runs: Sequence[Run]) -> list[str]:
 
 
 def _measured(run: Run) -> list[str]:
-    return list(dict.fromkeys(name.partition("/")[2] for name in run.metrics))
+    """The metrics that a run holds query by query; metrics.json also names those that could not be measured."""
+    names = dict.fromkeys(name.partition("/")[2] for name in run.metrics)
+    return [name for name in names if name in run.per_query]
 
 
 def _lined_up(known: Sequence[Evidence], direction: str, metrics: Sequence[str]) -> Aligned:
     rows = [evidence.queries[direction] for evidence in known]
     ids = tuple(name for name in rows[0] if all(name in other for other in rows[1:]))
+    if not ids:
+        raise ValueError(f"no {direction} query is in all of the {len(known)} runs; compare fewer of them. {ELSEWHERE}")
     places = [np.array([row[name] for name in ids]) for row in rows]
     clusters = [_column(evidence, "cluster_id", where) for evidence, where in zip(known, places, strict=True)]
     for evidence, other in zip(known[1:], clusters[1:], strict=True):

@@ -26,6 +26,7 @@ _LATEX = {
     "|": r"\textbar{}", '"': "''", "–": "--", "—": "---", "→": r"$\rightarrow$", "≥": r"$\geq$",
     "≤": r"$\leq$", "×": r"$\times$", "±": r"$\pm$", "…": r"\ldots{}", "\N{RIGHT SINGLE QUOTATION MARK}": "'",
 }  # fmt: skip
+_NOT_IN_T1 = "\xad\u0126\u0127\u0138\u013f\u0140\u0149\u0166\u0167\u017f"
 _TREC = {"MRR": "recip_rank", "R-precision": "Rprec"}
 _TREC_CUT = {"hit": "success_{k}", "R": "recall_{k}", "P": "P_{k}", "AP": "map_cut_{k}", "nDCG": "ndcg_cut_{k}"}
 
@@ -51,15 +52,19 @@ def csv_table(results: Mapping[str, Any]) -> str:
         writer.writerow(row | _gain_cells(gains.get((one.system, one.metric))))
     for published in results["published"]:
         for metric, value in published.values.items():
-            row = _named(published.name, "unpaired", metric) | {"value": _exact(value), "source": published.source}
-            writer.writerow(row)
+            row = _named(published.name, "unpaired", metric)
+            writer.writerow(row | {"value": _exact(value), "source": _no_formula(published.source)})
     return file.getvalue()
 
 
 def _named(system: str, role: str, metric: str) -> dict[str, Any]:
     direction, _, name = metric.partition("/")
-    safe = "'" + system if system[:1] in ("=", "+", "-", "@") else system  # a spreadsheet would compute it
-    return {"system": safe, "role": role, "direction": direction, "metric": name}
+    return {"system": _no_formula(system), "role": role, "direction": direction, "metric": name}
+
+
+def _no_formula(text: str) -> str:
+    """Text that a spreadsheet does not compute."""
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _gain_cells(one: Any) -> dict[str, Any]:
@@ -115,13 +120,13 @@ def shown_direction(direction: str, names: str) -> str:
 
 
 def escaped(text: object) -> str:
-    r"""Text as LaTeX prints it; a letter outside Latin, which pdflatex cannot set, becomes its code point.
+    r"""Text as LaTeX prints it; a letter that pdflatex cannot set with T1 fonts becomes its code point.
 
     >>> print(escaped("50 % of a_b & {c} 名"))
     50 \% of a\_b \& \{c\} [U+540D]
     """
     plain = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", str(text))
-    return "".join(_LATEX.get(c, c if ord(c) < 0x180 and c != "\xad" else f"[U+{ord(c):04X}]") for c in plain)
+    return "".join(_LATEX.get(c, c if ord(c) < 0x180 and c not in _NOT_IN_T1 else f"[U+{ord(c):04X}]") for c in plain)
 
 
 def latex_table(results: Mapping[str, Any], *, names: str) -> str:
@@ -143,8 +148,8 @@ def latex_table(results: Mapping[str, Any], *, names: str) -> str:
         + [_number(one.values[metric], metric) if metric in one.values else "--" for metric in metrics]
         for one in results["published"]
     ]
-    rows = [" & ".join(line) + r" \\" for line in lines] + ([r"\midrule"] if published else [])
-    rows += [" & ".join(line) + r" \\" for line in published]
+    rows = [_row(line) for line in lines] + ([r"\midrule"] if published else [])
+    rows += [_row(line) for line in published]
     body = [
         "% \\usepackage{booktabs}", r"\begin{table}", r"\centering\small",
         rf"\begin{{tabular}}{{l{'c' * len(metrics)}}}", r"\toprule", *_head(metrics, names), r"\midrule", *rows,
@@ -152,6 +157,12 @@ def latex_table(results: Mapping[str, Any], *, names: str) -> str:
         *_notes(results, metrics, names), "}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(body) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    """A line of the table; a bracket or star at its start would be an argument of the line break before it."""
+    guard = "{}" if cells[0].startswith(("[", "*")) else ""
+    return guard + " & ".join(cells) + r" \\"
 
 
 def _head(metrics: Sequence[str], names: str) -> list[str]:

@@ -86,7 +86,8 @@ def _manifest(path: Path, found: Compared, parameters: Mapping[str, Any], meter:
 
     base = found.runs[found.baseline].manifest
     widths = [run.manifest["parameters"].get("share", "full") for run in (*found.runs, *found.validation)]
-    own = {name: Path(str(parameters[name])).name for name in ("published", "policy", "baseline") if parameters[name]}
+    own = {name: Path(str(parameters[name])).name for name in ("published", "policy") if parameters[name]}
+    own |= {"baseline": found.systems[found.baseline].folder} if parameters["baseline"] else {}
     folders = [run.path.resolve().name for run in (*found.runs, *found.validation)]
     return {
         "schema": SCHEMA, "workbench": workbench.__version__, "git_revision": _git_revision(), "report": "compare",

@@ -13,10 +13,11 @@ import numpy as np
 from workbench.diagnostics.change import Change, ChangePart
 from workbench.diagnostics.coverage import TextCoverage
 from workbench.diagnostics.reproducibility import Certificate, Difference, LayerDifference, certificate
-from workbench.diagnostics.run_evidence import Evidence
+from workbench.diagnostics.run_evidence import Evidence, Items
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.ranking import Ranked, rank
+from workbench.evaluate.reproducibility.agreement import agreement
 from workbench.evaluate.reproducibility.probes import ProbeRow, Probes, check_probes, probe
 from workbench.evaluate.reproducibility.protocols import Asked, ProtocolRow, Protocols, asked, under_protocols
 from workbench.evaluate.scores import tie_exposure
@@ -79,16 +80,16 @@ def analyse_reproducibility(
     results |= {f"scores {one.direction.name}": one.scores for one in ranked}
     findings = [said for one in ranked for said in one.scores.findings()]
     findings += [tie_exposure(one.direction.name, one.ranks) for one in ranked]
-    rival: Evidence | None = None
+    both: tuple[Evidence, Evidence] | None = None
     if parameters["against"]:
         with meter.stage("comparing"):
             say("this run against the other one, layer by layer")
-            results["certificate"], rival, changes = _certified(prepared, ranked, parameters, meter)
-            results |= changes
+            results["certificate"], both, changes = _certified(prepared, ranked, parameters, meter)
+            results |= {"agreement": agreement(*both, k=parameters["k"])} | changes
             findings.append(_of_certificate(results["certificate"]))
     with meter.stage("protocols"):
         say("the same vectors under every protocol")
-        results["protocols"] = _protocols(prepared, ranked, parameters, rival)
+        results["protocols"] = _protocols(prepared, ranked, parameters, both)
         findings += results["protocols"].findings()
     with meter.stage("probing"):
         results["probes"] = probe(prepared, parameters["probes"], parameters, say=say)
@@ -98,9 +99,9 @@ def analyse_reproducibility(
 
 def _certified(
     prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any], meter: Meter
-) -> tuple[Certificate, Evidence, dict[str, Change | str]]:
-    """This run, as it would be written, held against the other one on what both declare; the other's evidence; and
-    what the change of the first metric is made of, by direction."""
+) -> tuple[Certificate, tuple[Evidence, Evidence], dict[str, Change | str]]:
+    """This run, as it would be written, held against the other one on what both declare; the evidence of the other and
+    of this one; and what the change of the first metric is made of, by direction."""
     from workbench.evaluate.writing import write_manifest, write_run
     from workbench.runs import Run, evidence
 
@@ -114,7 +115,7 @@ def _certified(
         second = evidence(Run(folder))
         changes = {f"change {one.direction.name}": _change(other, Run(folder), one, parameters) for one in ranked}
     pair = [replace(one, declared=_comparable(one, (first, second)), files={}) for one in (first, second)]
-    return _timeless(certificate(*pair)), first, changes
+    return _timeless(certificate(*pair)), (first, second), changes
 
 
 def _change(other: Any, this: Any, one: Ranked, parameters: Mapping[str, Any]) -> Change | str:
@@ -156,8 +157,9 @@ def _of_certificate(found: Certificate) -> Finding:
 
 
 def _protocols(
-    prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any], rival: Evidence | None
-) -> Protocols:
+    prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any],
+    both: tuple[Evidence, Evidence] | None,
+) -> Protocols:  # fmt: skip
     if not prepared.judged:
         return Protocols((), {}, notes=("Nothing is known to be right, so no protocol can score.",))
     memory = parameters["memory_mb"] * 2**20
@@ -165,29 +167,24 @@ def _protocols(
         asked(one.direction, one.ranks, parameters["metrics"], forward=place == 0, memory=memory)
         for place, one in enumerate(ranked)
     ]
-    others, name, notes = _other_system(prepared, parameters, rival, memory)
+    others, name, notes = _other_system(prepared, parameters, both, memory)
     how = {"n_resamples": parameters["n_resamples"], "seed": parameters["seed"]}
     return replace(under_protocols(worlds, others, second=name, **how), notes=notes)
 
 
 def _other_system(
-    prepared: Prepared, parameters: Mapping[str, Any], rival: Evidence | None, memory: int
+    prepared: Prepared, parameters: Mapping[str, Any], both: tuple[Evidence, Evidence] | None, memory: int
 ) -> tuple[list[Asked], str, tuple[str, ...]]:
     """The other run's vectors for the same items, ranked; or a sentence on why there is no second system."""
-    if rival is None:
+    if both is None:
         return [], "", ("No second system: against=RUN names one, of the same data, with keep_embeddings=true.",)
-    sides = []
-    for own, side in zip((prepared.images, prepared.texts), rival.sides, strict=True):
+    rival, sides = both[0], []
+    for own, side, here in zip((prepared.images, prepared.texts), rival.sides, both[1].sides, strict=True):
         assert isinstance(own, Embeddings)
-        if side.vectors is None:
-            return (
-                [],
-                "",
-                (f"{rival.name} kept no vectors, so it cannot be re-scored: make it with keep_embeddings=true.",),
-            )
         place = {name: row for row, name in enumerate(side.ids)}
-        if side.modality != own.modality or not set(own.ids) <= set(place):
-            return [], "", (f"{rival.name} lacks some of these {own.modality} items, so the two cannot be paired.",)
+        reason = _unpaired(side, here, place)
+        if reason or side.vectors is None:
+            return [], "", (f"{rival.name} {reason}.",)
         vectors = side.vectors[[place[name] for name in own.ids]]
         sides.append(replace(own, vectors=vectors, source={}))
     if all(_same(one.vectors, own.vectors) for one, own in zip(sides, (prepared.images, prepared.texts), strict=True)):  # type: ignore[union-attr]
@@ -200,6 +197,17 @@ def _other_system(
         asked(one, ranks, parameters["metrics"], forward=place == 0, memory=memory) for place, (one, ranks) in pairs
     ]
     return others, rival.name, ()
+
+
+def _unpaired(side: Items, here: Items, place: Mapping[str, int]) -> str:
+    """Why one side of the other run cannot stand beside that of this one; "" where it can."""
+    if side.vectors is None:
+        return "kept no vectors, so it cannot be re-scored: make it with keep_embeddings=true"
+    if side.modality != here.modality or not set(here.ids) <= set(place):
+        return f"lacks some of these {here.modality} items, so the two cannot be paired"
+    known = [(side.contents[place[name]], own) for name, own in zip(here.ids, here.contents, strict=True)]
+    edited = sum(bool(one and two and one != two) for one, two in known)
+    return f"has other contents under {edited:,} of these {here.modality} ids: the two cannot be paired" * bool(edited)
 
 
 def _same(first: FloatArray, second: FloatArray) -> bool:

@@ -213,7 +213,9 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _other_batch(world: World) -> Changed:
-    other = max(1, world.batch_size // 2) if world.batch_size > 1 else 2
+    """Half a batch, or half of what there is of the smaller side: both are cut elsewhere than before."""
+    fewest = min(world.batch_size, *map(len, own_vectors(world)))
+    other = max(1, fewest // 2) if world.batch_size > 1 else 2
     return _of(world, f"batches of {world.batch_size} → {other}", *_encoded(world, batch_size=other))
 
 
@@ -229,7 +231,12 @@ def _other_precision(world: World) -> Changed:
     if torch is None:
         raise ValueError("the encoder does not compute with torch, whose autocast this probe uses")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        return _of(world, "as asked → bfloat16 autocast", *_encoded(world))
+        changed = _encoded(world)
+    if all(np.array_equal(old, new) for old, new in zip(own_vectors(world), changed, strict=True)):
+        raise ValueError(
+            "torch's autocast turns no vector of this encoder: it computes elsewhere or sets its precision"
+        )
+    return _of(world, "as asked → bfloat16 autocast", *changed)
 
 
 def _other_resize(world: World) -> Changed:

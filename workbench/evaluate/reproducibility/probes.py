@@ -28,9 +28,10 @@ VISIBLE = 0.0005
 class ProbeRow:
     """What one change did to one metric of one direction.
 
-    changed : from what to what. difference, low, high : after minus before, paired clustered interval. n : queries.
-    replaced, reordered : queries whose first k results are other items, or the same in another order. angle : largest
-    turn of a vector, degrees. reason : why it was not measurable; the numbers are then NaN.
+    changed : from what to what. difference, low, high : after minus before, paired clustered interval, NaN where no
+    query has a right item. n : queries scored. replaced, reordered : how many of all ``lists`` hold other items in
+    their first k places, or the same in another order. angle : largest turn of a vector, degrees. reason : why it was
+    not measurable; the numbers are then NaN.
     """
 
     probe: str
@@ -43,6 +44,7 @@ class ProbeRow:
     low: float = np.nan
     high: float = np.nan
     n: int = 0
+    lists: int = 0
     k: int = 0
     replaced: int = 0
     reordered: int = 0
@@ -52,7 +54,12 @@ class ProbeRow:
     @property
     def still(self) -> bool:
         """Whether nothing moved at all."""
-        return not self.reason and self.difference == 0 and not self.replaced and not self.reordered and not self.angle
+        return not (self.reason or self.size > 0 or self.replaced or self.reordered or self.angle)
+
+    @property
+    def size(self) -> float:
+        """How far the metric moved, 0 or more; -1 where it could not be measured."""
+        return abs(self.difference) if np.isfinite(self.difference) else -1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,7 @@ class Probes:
         best: dict[tuple[str, str], ProbeRow] = {}
         for row in self.rows:
             key = row.probe, row.direction
-            if key not in best or abs(row.difference) > abs(best[key].difference):
+            if key not in best or row.size > best[key].size:
                 best[key] = row
         return list(best.values())
 
@@ -150,7 +157,7 @@ def _rows(name: str, one: Probe, world: World, parameters: Mapping[str, Any]) ->
             )  # fmt: skip
             means = [float(np.nanmean(each)) if paired.n else np.nan for each in (base, values)]
             row = ProbeRow(name, found.what, direction.name, metric, means[0], means[1], n=paired.n, k=world.k)
-            row = replace(row, difference=paired.value, low=paired.low, high=paired.high, angle=angle)
+            row = replace(row, difference=paired.value, low=paired.low, high=paired.high, angle=angle, lists=len(old))
             rows.append(replace(row, replaced=int(others.sum()), reordered=int(reordered.sum())))
     return rows or [
         ProbeRow(name, found.what, reason="none of the metrics asked for looks at a fixed number of places")
@@ -177,17 +184,21 @@ def _finding(name: str, rows: Sequence[ProbeRow]) -> Finding:
     changed, reason = (text[:1].upper() + text[1:] for text in (rows[0].changed, rows[0].reason))
     if reason:
         return Finding(label, None, None, VISIBLE, source, "not measurable", f"{reason}.", "points")
-    worst = max(rows, key=lambda row: abs(row.difference))
+    worst = max(rows, key=lambda row: row.size)
+    if worst.size < 0 and (name != NULL or all(row.still for row in rows)):
+        return Finding(label, None, None, VISIBLE, source, "not measurable", f"{_unscored(changed, rows)}.", "points")
     if all(row.still for row in rows):
         advice = f"{changed}: not one vector, list or number moved."
         return Finding(label, 0.0, None, VISIBLE, source, "ok", advice, "points")
-    lists = max(row.replaced + row.reordered for row in rows)
-    turned = f"vectors turn by up to {worst.angle:.2g} degrees, " if worst.angle else ""
-    moved = (
-        f"{changed}: {turned}{lists:,} of {worst.n:,} lists of {worst.k} change, and {worst.direction}/{worst.metric} "
-        f"moves by {100 * worst.difference:+.2f} points"
-    )
+    moved = _unscored(changed, rows)
+    if worst.size >= 0:
+        number = f"{worst.direction}/{worst.metric} moves by {100 * worst.difference:+.2f} points"
+        moved = f"{changed}: {_lists_moved(rows)}, and {number}"
     interval = (worst.low, worst.high)
+    if name == NULL and worst.size < 0:
+        advice = f"{moved}, although nothing was changed: every other probe holds at least this much of it."
+        changes = float(max(row.replaced + row.reordered for row in rows))
+        return Finding(label, changes, None, 0.0, "nothing may move", "problem", advice)
     if name == NULL:
         advice = f"{moved} although nothing was changed: every other probe holds at least this much of it."
         return Finding(label, worst.difference, interval, 0.0, "nothing may move", "problem", advice, "points")
@@ -196,3 +207,14 @@ def _finding(name: str, rows: Sequence[ProbeRow]) -> Finding:
     return Finding(
         label, worst.difference, interval, VISIBLE, source, "look", f"{moved}: state this setting.", "points"
     )
+
+
+def _lists_moved(rows: Sequence[ProbeRow]) -> str:
+    """How far vectors turn, and how many lists change in the direction in which most of them do."""
+    most = max(rows, key=lambda row: row.replaced + row.reordered)
+    turned = f"vectors turn by up to {most.angle:.2g} degrees, " if most.angle else ""
+    return f"{turned}{most.replaced + most.reordered:,} of {most.lists:,} lists of {most.k} change"
+
+
+def _unscored(changed: str, rows: Sequence[ProbeRow]) -> str:
+    return f"{changed}: {_lists_moved(rows)}; no query has a right item, so no number could move"

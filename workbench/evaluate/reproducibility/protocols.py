@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["PROTOCOLS", "Asked", "ProtocolRow", "Protocols", "asked", "under_protocols"]
 CURVE_SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 _BLOCK = 2_000_000
+WITHOUT_EFFECT = ("ties", "definition")
+"""Questions that a system leaves out where the answer changes nothing, so that its usual values are those it has."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,12 @@ def _group(
     mine, theirs = ([_of(found.get(key, ""), metric, key) for key in PROTOCOLS] for found in (scored, rivals))
     if isinstance(mine[0], str):
         return [replace(row, reason=mine[0]) for row in base]
-    columns = [values for values in (*mine, *theirs) if not isinstance(values, str)]
+    for place, protocol in enumerate(PROTOCOLS.values()):
+        if protocol.question in WITHOUT_EFFECT and isinstance(mine[place], str) != isinstance(theirs[place], str):
+            mine[place], theirs[place] = (
+                side[0] if isinstance(side[place], str) else side[place] for side in (mine, theirs)
+            )
+    columns = list({id(values): values for values in (*mine, *theirs) if not isinstance(values, str)}.values())
     at = {id(values): place for place, values in enumerate(columns)}
     draws = _drawn_means(columns, world.direction.clusters, n_resamples, seed)
     how: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "seed": seed}
@@ -226,6 +233,9 @@ def _spread(rows: Sequence[ProtocolRow]) -> Finding:
         return Finding(label, None, None, None, source, "not measurable", reason)
     most, half = max(moved, key=lambda row: abs(row.difference)), (default.high - default.low) / 2
     interval = (most.difference_low, most.difference_high)
+    if not np.isfinite(half):
+        reason = f"{default.protocol}: one cluster of queries has no interval, so nothing says what a large move is."
+        return Finding(label, most.difference, None, None, source, "not measurable", reason, "points")
     words = f"{most.protocol}: {_points(most.value)}, against {_points(default.value)} on the whole gallery"
     if abs(most.difference) <= half:
         advice = f"No protocol moves the number beyond its own interval; the farthest is {words}."

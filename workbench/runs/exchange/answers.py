@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.datasets.qrels import LARGEST, Judgements, match_ids, shortened
-from workbench.runs.formats import read_parquet
 from workbench.runs.reading import Run
+from workbench.runs.world import sides_of
 
 LONGEST_ID = 4096
 Scored = Mapping[str, Mapping[str, float]]
@@ -124,8 +124,7 @@ def check_size(path: Path) -> None:
 
 def answers_of(run: Run) -> tuple[Answers, ...]:
     """The lists of a run folder, one entry per direction, with the truth turned the same way."""
-    sides = list(dict.fromkeys(_layer(run, "items")["modality"]))
-    truth, asked = _layer(run, "relevance"), run.per_query
+    sides, truth, asked = sides_of(run), run.relevance, run.per_query
     found = []
     for name in dict.fromkeys(asked["direction"]):
         queries = [query for query, of in zip(asked["query_id"], asked["direction"], strict=True) if of == name]
@@ -134,22 +133,12 @@ def answers_of(run: Run) -> tuple[Answers, ...]:
         scored = zip(columns["query_id"], columns["item_id"], columns["score"].tolist(), strict=True)
         for query, item, score in scored:
             lists[query][item] = score
-        forward = name == f"{sides[1][0]}2{sides[0][0]}"
-        ends = ("query_id", "item_id") if forward else ("item_id", "query_id")
+        ends = ("query_id", "item_id") if name == sides.forward else ("item_id", "query_id")
         right: dict[str, dict[str, float]] = {}
         for query, item, grade in zip(truth[ends[0]], truth[ends[1]], truth["grade"].tolist(), strict=True):
             right.setdefault(query, {})[item] = grade
         found.append(Answers(name, lists, right, tag="workbench"))
     return tuple(found)
-
-
-def _layer(run: Run, name: str) -> dict[str, Any]:
-    path = run.path / "layers" / f"{name}.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run.path.name} has no layers/{name}.parquet, which says what is right: evaluate again with this version"
-        )
-    return read_parquet(path)
 
 
 def judged_by(answers: Answers, judgements: Judgements) -> Answers:
