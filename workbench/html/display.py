@@ -301,10 +301,7 @@ def _table(columns: Mapping[str, Sequence[Any]], *, caption: str, digits: int, r
 
 
 def _cell(text: str, numeric: bool) -> str:
-    if numeric:
-        return f'<td class="wb-num">{escape(text)}</td>'
-    whole = ' class="wb-word"' * (len(text) <= 12 and " " not in text)  # hit@10 broken in two would read hit@1
-    return f'<td dir="auto"{whole}>{escape(text)}</td>'
+    return f'<td class="wb-num">{escape(text)}</td>' if numeric else f'<td dir="auto">{escape(text)}</td>'
 
 
 def _numeric(numeric: bool) -> str:
