@@ -19,6 +19,7 @@ LAYERS = [
     {"adapt", "diagnostics"},
     {"plots"},
     {"html"},
+    {"judging"},
     {"evaluate", "runs"},
     {"listing", "report"},
     {"cli"},

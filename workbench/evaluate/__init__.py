@@ -16,6 +16,7 @@ from workbench.diagnostics.coverage import TextCoverage
 from workbench.evaluate.analysis import RESULT_TYPES, analyse, coverage
 from workbench.evaluate.banks import withheld_bank
 from workbench.evaluate.hub_analysis import analyse_hubness, chosen_methods
+from workbench.evaluate.integrity import analyse_integrity
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
 from workbench.evaluate.reproducibility import analyse_reproducibility, check_asked, private_against
@@ -46,7 +47,8 @@ __all__ = [
 
 
 ANALYSES: Mapping[str, Callable[..., Analysis]] = {
-    "audit": analyse, "hubness": analyse_hubness, "reproducibility": analyse_reproducibility
+    "audit": analyse, "hubness": analyse_hubness, "integrity": analyse_integrity,
+    "reproducibility": analyse_reproducibility,
 }  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def evaluate_into(
 def completed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with those of the audit that this report leaves as they are."""
     completed = {**audit_schema().defaults, **parameters}
-    if "probes" in parameters:
+    if {"probes", "judges"} & set(parameters):
         return completed | {"repairs": []}
     return completed | ({"repairs": chosen_methods(parameters)} if "methods" in parameters else {})
 

@@ -27,6 +27,7 @@ from workbench.evaluate.examples import Example, Examples
 from workbench.evaluate.groups import slices_of
 from workbench.evaluate.hub_analysis import BiasAndOccurrence, Domains
 from workbench.evaluate.instrument import Check, Instrument
+from workbench.evaluate.integrity import INTEGRITY_TYPES
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.ranking import Ranked, first_places, rank
@@ -44,7 +45,8 @@ RESULT_TYPES: dict[str, type] = {
         BadItem, BankDomain, BatchInvariance, BiasAndOccurrence, Cause, Check, Counts, CoverageRow, Domains, Duplicates,
         Example, Examples, Exposure, GroupDifference, HubCauses, Hubness, HubnessMeasure, Instrument, Interval,
         IntrinsicDimension, ModalityGap, RepairOutcome, Repairs, RepeatedCaptions, Scores, SharedWords, SliceScores,
-        TextCoverage, Tuning, *COMPARISON_TYPES, *REPRODUCIBILITY_TYPES,
+        TextCoverage, Tuning, *COMPARISON_TYPES, *INTEGRITY_TYPES,
+        *REPRODUCIBILITY_TYPES,
     )
 }  # fmt: skip
 SAY_SOMETHING = {"gap", "duplicates", "repeated", "coverage", "slices", "exposure", "repairs", "instrument"}

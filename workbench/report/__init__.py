@@ -16,18 +16,20 @@ from workbench.parameters import Schema, read_schema
 from workbench.report.audit import AuditReport
 from workbench.report.compare import CompareReport
 from workbench.report.hubness import HubnessReport
+from workbench.report.integrity import IntegrityReport
 from workbench.report.reproducibility import ReproducibilityReport
 from workbench.runs import Run, RunFolder
 from workbench.shipped import find
 
 __all__ = [
-    "AuditReport", "CompareReport", "HubnessReport", "ReportFailed", "Written", "draw", "load_report", "notebooks",
-    "report", "schema_of", "start",
+    "AuditReport", "CompareReport", "HubnessReport", "IntegrityReport", "ReportFailed", "Written", "draw", "load_report",
+    "notebooks", "report", "schema_of", "start",
 ]  # fmt: skip
 KINDS: dict[str, type[AuditReport]] = {
     "audit": AuditReport,
     "compare": CompareReport,
     "hubness": HubnessReport,
+    "integrity": IntegrityReport,
     "reproducibility": ReproducibilityReport,
 }
 

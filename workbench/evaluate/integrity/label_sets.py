@@ -1,0 +1,16 @@
+"""The same ranking under several sets of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.evaluate.prepare import Prepared
+from workbench.evaluate.ranking import Ranked
+
+TYPES: tuple[type, ...] = ()
+
+
+def analyse(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Results of this section by name."""
+    return {}

@@ -1,0 +1,16 @@
+"""The shape of the space: gap, alignment, and what closing the gap does to the ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.evaluate.prepare import Prepared
+from workbench.evaluate.ranking import Ranked
+
+TYPES: tuple[type, ...] = ()
+
+
+def analyse(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Results of this section by name."""
+    return {}
