@@ -22,8 +22,8 @@ from workbench.runs import Run, RunFolder
 from workbench.shipped import find
 
 __all__ = [
-    "AuditReport", "CompareReport", "HubnessReport", "IntegrityReport", "ReportFailed", "Written", "draw", "load_report",
-    "notebooks", "report", "schema_of", "start",
+    "AuditReport", "CompareReport", "HubnessReport", "IntegrityReport", "ReportFailed", "Written", "draw",
+    "load_report", "notebooks", "report", "schema_of", "start",
 ]  # fmt: skip
 KINDS: dict[str, type[AuditReport]] = {
     "audit": AuditReport,
