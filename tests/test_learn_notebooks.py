@@ -116,6 +116,7 @@ def broken(path: Path, folder: Path, right: str, wrong: str) -> Path:
         (1, "assert (plane.occurrence == counts[3]).all()", "assert (plane.occurrence == counts[2]).all()"),
         (1, "world = hubby_world(n_gallery=n_images, seed=seed)", "world = hubby_world(hub_strength=0.01)"),
         (1, "bank_shift=shifts[place[1]]", "bank_shift=0"),
+        (3, "shifted = world.gallery + arrow", "shifted = world.gallery * 1.1"),
     ],
 )
 def test_a_wrong_number_stops_the_lesson(lesson: int, right: str, wrong: str, tmp_path: Path) -> None:
@@ -125,7 +126,12 @@ def test_a_wrong_number_stops_the_lesson(lesson: int, right: str, wrong: str, tm
         run(broken(LESSONS[lesson], tmp_path, right, wrong), tmp_path)
 
 
-ANSWERS = [["0.225", "0", "0.5208", '"hit"'], ["50", "0.913", "2", "1.193", "0"], ["0.6415", "0.06", "0.822", "9", "1"]]
+ANSWERS = [
+    ["0.225", "0", "0.5208", '"hit"'],
+    ["50", "0.913", "2", "1.193", "0"],
+    ["0.6415", "0.06", "0.822", "9", "1"],
+    ["0.05", "1.414", "0.25", "1", "0.5"],
+]
 
 
 def answered(lesson: int, answers: list[str], folder: Path) -> list[str]:
