@@ -19,7 +19,7 @@ $(VENV)/installed: pyproject.toml requirements.lock
 
 REPORT ?= audit
 
-report: $(VENV)/installed  ## REPORT=audit, hubness or reproducibility, of the built-in data and model; prints the path of the report
+report: $(VENV)/installed  ## REPORT=audit, hubness, integrity or reproducibility, of the built-in data and model; prints the path of the report
 	$(BIN)/workbench report $(REPORT) $(PARAMETERS)
 
 test: $(VENV)/installed  ## the tests that run at every change

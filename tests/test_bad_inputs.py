@@ -364,7 +364,7 @@ CASES: dict[str, tuple[Bad, ...]] = {
         Bad("a command of a later version", "studies list", nothing,
             "Error: 'studies' (the papers as experiments) is reserved for a later version"),
         Bad("an unknown report", "report adit", nothing, "error: no report is called 'adit'; there is audit, compare, "
-            "hubness, reproducibility"),
+            "hubness, integrity, reproducibility"),
         Bad("a dry run of what computes nothing", """report compare --dry-run -p runs=["a"]""", nothing,
             "Error: --dry-run tells what encoding would cost, and compare only reads finished runs"),
         Bad("a choice that is none", "evaluate --fail-on never", nothing,

@@ -86,7 +86,7 @@ def test_fail_on(vectors: str, tmp_path: Path) -> None:
     assert "t2i/hit@1" in failed.stderr
 
 
-@pytest.mark.parametrize("report", ["audit", "hubness", "reproducibility"])
+@pytest.mark.parametrize("report", ["audit", "hubness", "integrity", "reproducibility"])
 def test_dry_run_writes_nothing(report: str, tmp_path: Path) -> None:
     done = run("report", report, "--dry-run", "-p", "n_images=20", "--out", str(tmp_path / "runs"))
     assert done.exit_code == 0, done.stderr
