@@ -116,7 +116,9 @@ def broken(path: Path, folder: Path, right: str, wrong: str) -> Path:
         (1, "assert (plane.occurrence == counts[3]).all()", "assert (plane.occurrence == counts[2]).all()"),
         (1, "world = hubby_world(n_gallery=n_images, seed=seed)", "world = hubby_world(hub_strength=0.01)"),
         (1, "bank_shift=shifts[place[1]]", "bank_shift=0"),
-        (3, "shifted = world.gallery + arrow", "shifted = world.gallery * 1.1"),
+        (3, "assert round(1 / (1 + 6), 3) == 0.143", "assert round(1 / (1 + 6), 3) == 0.144"),
+        (3, "true = truth(world)", "true = world.relevance"),
+        (4, "shifted = world.gallery + arrow", "shifted = world.gallery * 1.1"),
     ],
 )
 def test_a_wrong_number_stops_the_lesson(lesson: int, right: str, wrong: str, tmp_path: Path) -> None:
@@ -130,6 +132,7 @@ ANSWERS = [
     ["0.225", "0", "0.5208", '"hit"'],
     ["50", "0.913", "2", "1.193", "0"],
     ["0.6415", "0.06", "0.822", "9", "1"],
+    ["55", "0.143", "1", "0.375", '"R"'],
     ["0.05", "1.414", "0.25", "1", "0.5"],
 ]
 
