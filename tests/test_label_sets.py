@@ -754,13 +754,12 @@ def test_nothing_was_asked_for() -> None:
         assert "No other labels were brought" in display.text
 
 
-def test_ids_are_gone_with_no_content(tmp_path: Path) -> None:
-    results = analysed(tmp_path, share="no-content")
-    (finding,) = results["label sets"].findings()
-    assert (finding.name, finding.verdict) == ("labels/sets", "not measurable")
-    shown = Section(results)
-    for display in (shown.label_sets("t2i"), shown.label_sets_plot("i2t"), shown.label_agreement()):
-        assert "share=no-images" in display.text
+def test_with_no_content_the_sets_are_numbered_and_the_numbers_are_the_same(tmp_path: Path) -> None:
+    hidden, shown = (analysed(tmp_path, share=share)["label sets"] for share in ("no-content", "full"))
+    assert {one.labels for one in hidden.scores} == {section.OWN, "labels 1"}
+    assert [one.value for one in hidden.scores] == [one.value for one in shown.scores]
+    assert "x_t2i" not in json.dumps(codec.to_plain(hidden))
+    assert [one.name for one in hidden.findings()] == ["t2i/labels/sets", "i2t/labels/sets"]
 
 
 def test_what_is_shown(tmp_path: Path) -> None:

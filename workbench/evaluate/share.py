@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 WIDTHS = ("no-content", "no-images", "full")  # narrow to wide
 WITHHELD, FILE = "(withheld)", "(file)"
 PUBLIC_SPLITS = ("", "all", "train", "restval", "val", "valid", "validation", "dev", "test", "cross-fit")
-FILES = ("qrels", "metadata")
+FILES = ("qrels", "metadata", "judged")
 MISSING = {"", "nan", "None"}
 ENCODER_FACTS = (
     "arch", "weights_sha256", "quick_gelu", "preprocess", "image_reader", "tokenizer", "tokenizer_sha256",
@@ -68,7 +68,7 @@ class NamedEncoder:
 def check_share(parameters: Mapping[str, Any], card: Card | None = None) -> None:
     """Refuse to show more than the card allows, and to copy vectors beside a report that must hold no content.
 
-    Call it once with the parameters alone, before any work, and again with the card before encoding. Raises ValueError.
+    Call it with the parameters alone, before any work, and with the card before encoding. Raises ValueError.
 
     >>> check_share({"share": "full", "keep_embeddings": False}, Card("ours", share="no-images"))
     Traceback (most recent call last):
@@ -107,17 +107,24 @@ def private_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     shown = dict(parameters)
     hide = parameters["share"] == "no-content"
     shown["dataset"] = _kind_only(parameters["dataset"]) if hide else scrubbed(_without_place(parameters["dataset"]))
-    shown["encoder"] = (
-        private_encoder(parameters["encoder"]) if hide else scrubbed(_without_place(parameters["encoder"]))
-    )
+    shown["encoder"] = _private(parameters["encoder"], hide, files=False)
     for name in FILES:
         if parameters.get(name):
             shown[name] = FILE if hide else scrubbed(_last_part(parameters[name]))
-    for name in ("split", "bank"):
+    for name in {"labels", "judges"} & set(parameters):
+        shown[name] = [_private(entry, hide, files=name == "labels") for entry in parameters[name]]
+    for name in ("split", "bank", "other_split"):
         if hide and parameters.get(name, "") not in PUBLIC_SPLITS:
             shown[name] = WITHHELD
     shown |= {"run": ""} if "run" in shown else {}
     return shown
+
+
+def _private(entry: str, hide: bool, *, files: bool) -> str:
+    """One entry of a list: files with a comma between, or an encoder."""
+    if not files:
+        return private_encoder(entry) if hide else scrubbed(_without_place(entry))
+    return ",".join(FILE if hide else scrubbed(_last_part(part)) for part in entry.split(","))
 
 
 def private_encoder(source: str) -> str:

@@ -11,6 +11,7 @@ from workbench.statistics.bootstrap import Interval, cluster_bootstrap
 from workbench.statistics.clusters import cluster_standard_error
 from workbench.statistics.gallery_size import GallerySize, gallery_curve, gallery_extrapolation, hits_at_size
 from workbench.statistics.groups import GroupDifference, group_difference
+from workbench.statistics.judged_sample import SampledMean, judgements_for, stratified_mean, stratified_order
 from workbench.statistics.multiplicity import benjamini_hochberg, holm
 from workbench.statistics.paired import PairedDifference, paired_difference
 from workbench.statistics.planning import clusters_needed, minimum_detectable, minimum_detectable_hits
@@ -21,8 +22,9 @@ from workbench.statistics.systems import RankSets, rank_sets
 
 __all__ = [
     "EXACT_CLUSTERS", "FEW_CLUSTERS", "FEW_EVENTS", "BestOfSeeds", "GallerySize", "GroupDifference", "Interval",
-    "PairedDifference", "RandomizationTest", "RankSets", "SeedSummary", "benjamini_hochberg", "best_of_reported",
-    "best_of_seeds", "cluster_bootstrap", "cluster_standard_error", "clusters_needed", "gallery_curve",
-    "gallery_extrapolation", "group_difference", "hits_at_size", "holm", "minimum_detectable",
-    "minimum_detectable_hits", "paired_difference", "randomization_test", "rank_sets", "seed_summary",
+    "PairedDifference", "RandomizationTest", "RankSets", "SampledMean", "SeedSummary", "benjamini_hochberg",
+    "best_of_reported", "best_of_seeds", "cluster_bootstrap", "cluster_standard_error", "clusters_needed",
+    "gallery_curve", "gallery_extrapolation", "group_difference", "hits_at_size", "holm", "judgements_for",
+    "minimum_detectable", "minimum_detectable_hits", "paired_difference", "randomization_test", "rank_sets",
+    "seed_summary", "stratified_mean", "stratified_order",
 ]  # fmt: skip

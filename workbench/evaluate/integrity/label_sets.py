@@ -7,7 +7,7 @@ survives another set under R@1 and changes under mAP@R.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -106,13 +106,12 @@ class LabelOverlap:
 
 @dataclass(frozen=True)
 class LabelSets:
-    """One ranking under several sets of labels. reason : why nothing could be compared, "" where something was."""
+    """One ranking under several sets of labels."""
 
     scores: tuple[LabelScore, ...]
     counts: tuple[LabelCounts, ...]
     overlaps: tuple[LabelOverlap, ...]
     notes: tuple[str, ...] = ()
-    reason: str = ""
 
     def of(self, direction: str) -> tuple[LabelScore, ...]:
         """The scores of one direction, metric by metric."""
@@ -135,8 +134,6 @@ class LabelSets:
 
     def findings(self) -> list[Finding]:
         """One per direction: whether any metric depends on whose labels are used."""
-        if self.reason:
-            return [Finding("labels/sets", None, None, 0.0, SOURCE, "not measurable", self.reason)]
         directions = dict.fromkeys(one.direction for one in self.counts)
         return [_finding(name, self.of(name), self._n_sets(name)) for name in directions]
 
@@ -150,17 +147,22 @@ class LabelSets:
 TYPES: tuple[type, ...] = (LabelScore, LabelCounts, LabelOverlap, LabelSets)
 
 
+def gather(prepared: Prepared, parameters: Mapping[str, Any]) -> tuple[LabelSet, ...]:
+    """The label files, matched by ids before anything is withheld; with share=no-content the sets are only numbered."""
+    sets = label_sets(parameters["labels"], prepared.collection)
+    if parameters["share"] != "no-content":
+        return sets
+    return tuple(replace(one, name=f"labels {place}", notes=()) for place, one in enumerate(sets, 1))
+
+
 def analyse(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"label sets": LabelSets}``, or nothing where no labels are brought."""
+    """``{"label sets": LabelSets}``, or nothing where no labels are brought.
+
+    parameters["label files"] : what :func:`gather` read before anything was withheld; read here without.
+    """
     if not parameters["labels"]:
         return {}
-    if parameters["share"] == "no-content":
-        reason = (
-            "Labels are matched by ids, which share=no-content takes away before anything is compared; run the report "
-            "with share=no-images for these numbers."
-        )
-        return {"label sets": LabelSets((), (), (), reason=reason)}
-    sets = label_sets(parameters["labels"], prepared.collection)
+    sets = parameters["label files"] if "label files" in parameters else gather(prepared, parameters)
     how = {"seed": parameters["seed"], "n_resamples": parameters["n_resamples"]}
     found = compare_labels(ranked, sets, parameters["metrics"], memory=parameters["memory_mb"] * 2**20, **how)
     return {"label sets": found}

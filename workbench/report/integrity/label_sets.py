@@ -68,8 +68,8 @@ class LabelSetsSection(AuditReport):
     def label_agreement(self) -> Display:
         """How much each set judges, and how far two sets agree."""
         found = self.results.get("label sets")
-        if found is None or found.reason:
-            return note(NOT_ASKED if found is None else found.reason)
+        if found is None:
+            return note(NOT_ASKED)
         counts = {
             "direction": [one.direction for one in found.counts],
             "labels": [one.labels for one in found.counts],
@@ -95,8 +95,8 @@ class LabelSetsSection(AuditReport):
         found = self.results.get("label sets")
         if found is None:
             return NOT_ASKED
-        if found.reason or len({one.labels for one in found.of(direction)}) < 2:
-            return found.reason or f"{direction}: fewer than two sets know a right item; bring a file that judges it."
+        if len({one.labels for one in found.of(direction)}) < 2:
+            return f"{direction}: fewer than two sets know a right item; bring a file that judges it."
         return ""
 
 
