@@ -1,4 +1,4 @@
-"""Train the built-in tiny CLIP: an open_clip model for the procedural scenes, in minutes on two cores.
+"""Train the built-in tiny CLIP: an open_clip model for the procedural scenes or emoji, in minutes on two cores.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
 https://arxiv.org/abs/2103.00020. It differs in everything that is size: a small residual network, a small text
@@ -16,7 +16,8 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ STAGES = ((120, 1), (300, 2), (500, 3))
 SCHEMA = 1
 STEPS, BATCH_SIZE = 900, 256
 MOST_OBJECTS = 4
+SCENE_MERGES, EMOJI_MERGES, COMMON = 4000, 1500, 3  # words of emoji names that occur thrice teach the tokenizer
 WARM_UP, COOL_DOWN = 50, 0.3
 
 
@@ -48,7 +50,7 @@ class Recipe:
     peak, between a linear rise at the start and a linear fall at the end. weight_decay : of matrices only.
     languages : share of the captions. stages : (step, most objects per scene before it), easy ones first; 4 after that.
     bf16 : matrix products and convolutions of the training in bfloat16, weights in float32. embed_dim, vision, text :
-    the open_clip architecture. threads : of torch.
+    the open_clip architecture. threads : of torch. dataset : where the batches come from; ``emoji`` has no stages.
     """
 
     steps: int = STEPS
@@ -63,6 +65,16 @@ class Recipe:
     stages: Sequence[tuple[int, int]] = STAGES
     bf16: bool = True
     threads: int = 2
+    dataset: str = "scenes"
+
+
+def recipe_for(dataset: str, **dials: Any) -> Recipe:
+    """The recipe for a data set: for emoji all languages alike, and room for longer texts."""
+    if dataset.partition(":")[0] == "emoji":
+        from workbench.datasets.emoji import LANGUAGES as named
+
+        dials = {"languages": dict.fromkeys(named, 1.0), "text": {**TEXT, "context_length": 64}, "stages": (), **dials}
+    return Recipe(dataset=dataset, **dials)
 
 
 @dataclass(frozen=True)
@@ -83,18 +95,20 @@ def train_tiny_clip(
     resume: bool = True,
     progress: bool | None = None,
     threads: int = 2,
+    dataset: str = "scenes",
     recipe: Recipe | None = None,
     save_every: int = 100,
     stop_after: int | None = None,
 ) -> Trained:
     """Train, and write a folder that ``load("open_clip:local-dir:OUT")`` reads.
 
-    recipe : all dials at once; it then replaces steps, batch_size, seed and threads. resume : continue from
+    dataset : "scenes", "emoji" or "emoji:FONT.ttf", of which the train split teaches. recipe : all dials at once; it
+    then replaces dataset, steps, batch_size, seed and threads. resume : continue from
     ``OUT/checkpoint`` when it is there and was made by the same recipe (anything else there is an error); the result
     is that of an uninterrupted run; a folder that the same recipe finished is left as it is. stop_after : make at most
     this many steps now and leave a checkpoint.
     """
-    chosen = recipe or Recipe(steps=steps, batch_size=batch_size, seed=seed, threads=threads)
+    chosen = recipe or recipe_for(dataset, steps=steps, batch_size=batch_size, seed=seed, threads=threads)
     if chosen.steps < 1 or chosen.batch_size < 2:
         raise ValueError(f"steps must be at least 1 and batch_size at least 2; got {chosen.steps}, {chosen.batch_size}")
     folder = Path(out)
@@ -127,11 +141,55 @@ def _finished(folder: Path, recipe: Recipe) -> Trained | None:
     return Trained(folder, 0, float(manifest["loss"][-1]["loss"]))
 
 
+@dataclass(frozen=True)
+class _Lessons:
+    """What is taught: batch(step) -> (images uint8 (n, size, size, 3), one caption each), a pure function of step.
+
+    texts : what the tokenizer learns its merges from, and how many. words : all that captions hold; none: any.
+    """
+
+    batch: Callable[[int], tuple[np.ndarray, list[str]]]
+    texts: list[str]
+    n_merges: int
+    words: list[str]
+    about: dict[str, Any]
+
+
+def _lessons(recipe: Recipe) -> _Lessons:
+    """The stream that the recipe names."""
+    kind, _, where = recipe.dataset.partition(":")
+    if kind == "emoji":
+        return _emoji_lessons(recipe, where)
+    if recipe.dataset != "scenes":
+        raise ValueError(f"tiny-clip learns from scenes or emoji; got {recipe.dataset!r}")
+    how: dict[str, Any] = {"seed": recipe.seed, "size": recipe.vision["image_size"], "languages": recipe.languages}
+    equal = dict.fromkeys(recipe.languages, 1 / len(recipe.languages))
+    captions = world.training_batch(0, seed=recipe.seed, batch_size=1024, languages=equal)[1]
+    known = vocabulary(list(recipe.languages))
+    about = {"name": "scenes", "completeness": world.COMPLETENESS, "paraphrase": world.PARAPHRASE}
+    return _Lessons(
+        lambda step: world.training_batch(step, batch_size=recipe.batch_size, **how), [*captions, *known],
+        SCENE_MERGES, known, about,
+    )  # fmt: skip
+
+
+def _emoji_lessons(recipe: Recipe, font: str) -> _Lessons:
+    from workbench.datasets.emoji import lessons
+
+    taught = lessons(font, size=recipe.vision["image_size"], languages=tuple(recipe.languages))
+    how: dict[str, Any] = {"seed": recipe.seed, "batch_size": recipe.batch_size, "languages": recipe.languages}
+    counts = Counter(word for names in taught.names.values() for name in names for word in words(name))
+    common = [word for word, count in counts.items() for _ in range(count) if count >= COMMON]
+    about = {"name": "emoji", "source": taught.source}
+    return _Lessons(lambda step: taught.batch(step, **how), common, EMOJI_MERGES, [], about)
+
+
 @dataclass
 class _Run:
     """The moving parts of a training run."""
 
     recipe: Recipe
+    lessons: _Lessons
     model: Any
     tokenizer: Any
     optimizer: Any
@@ -167,9 +225,8 @@ def _start(folder: Path, recipe: Recipe) -> _Run:
 
     from workbench.encoders.openclip import CONFIG, MERGES, untrained
 
-    equal = dict.fromkeys(recipe.languages, 1 / len(recipe.languages))
-    captions = world.training_batch(0, seed=recipe.seed, batch_size=1024, languages=equal)[1]
-    merges = learn_merges([*captions, *vocabulary(list(recipe.languages))])
+    lessons = _lessons(recipe)
+    merges = learn_merges(lessons.texts, n_merges=lessons.n_merges)
     write_atomically(folder / MERGES, merges_file(merges))
     write_atomically(folder / CONFIG, _pretty(_config(recipe, vocab_size=512 + len(merges) + 2)))
     model, tokenizer = untrained(folder)
@@ -177,7 +234,8 @@ def _start(folder: Path, recipe: Recipe) -> _Run:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return _Run(recipe, model.train(), tokenizer, torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), foreach=True))
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), foreach=True)
+    return _Run(recipe, lessons, model.train(), tokenizer, optimizer)
 
 
 def _config(recipe: Recipe, *, vocab_size: int) -> dict[str, Any]:
@@ -209,14 +267,7 @@ def _batch(run: _Run, step: int) -> tuple[Any, Any]:
     """(pixels (n, 3, size, size) float32, token ids (n, context)) of one step; a pure function of recipe and step."""
     import torch
 
-    recipe = run.recipe
-    images, captions = world.training_batch(
-        step,
-        seed=recipe.seed,
-        batch_size=recipe.batch_size,
-        size=recipe.vision["image_size"],
-        languages=recipe.languages,
-    )
+    images, captions = run.lessons.batch(step)
     scale = np.float32(255) * np.array(STD, np.float32)
     pixels = (images - np.float32(255) * np.array(MEAN, np.float32)) / scale
     return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2), run.tokenizer(captions)
@@ -352,15 +403,10 @@ def _finish(run: _Run, folder: Path) -> None:
         "weights_sha256": weights_digest(state),
         "tokenizer_sha256": tokenizer_digest(run.tokenizer),
         "recipe": _plain(run.recipe),
-        "data": {
-            "name": "scenes",
-            "split": "train",
-            "completeness": world.COMPLETENESS,
-            "paraphrase": world.PARAPHRASE,
-        },
+        "data": {**run.lessons.about, "split": "train"},
         "versions": versions(),
         "loss": _loss_summary(run.losses),
-        "vocabulary": vocabulary(list(run.recipe.languages)),
+        **({"vocabulary": run.lessons.words} if run.lessons.words else {}),
     }
     for name in (openclip.MANIFEST, openclip.PROBE):
         (folder / name).unlink(missing_ok=True)
@@ -379,7 +425,10 @@ def _loss_summary(losses: Sequence[float], points: int = 20) -> list[dict[str, f
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(asdict(recipe))))
+    """As JSON; of a font only its name, and of scenes, which recipes once could not choose, nothing."""
+    plain = dict(json.loads(json.dumps(asdict(recipe))))
+    kind, _, font = plain.pop("dataset").partition(":")
+    return plain if kind == "scenes" else {**plain, "dataset": f"{kind}:{Path(font).name}" if font else kind}
 
 
 def _pretty(value: Any) -> bytes:

@@ -126,21 +126,24 @@ def encode(assignments: Sequence[str], quiet: bool) -> None:
 @main.command()
 @click.argument("model", type=click.Choice(["tiny-clip"]))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("tiny-clip"), show_default=True, help="Folder.")
+@click.option("--dataset", default="scenes", show_default=True, help="What it learns from: scenes, emoji, emoji:FONT.")
 @click.option("--steps", type=click.IntRange(1), default=None, help="Optimiser steps; default: as the shipped model.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--fresh", is_flag=True, help="Start anew even if the folder holds an unfinished training.")
 @quiet
-def train(model: str, out: Path, steps: int | None, seed: int, fresh: bool, quiet: bool) -> None:
-    """Train the built-in model on the procedural data set; minutes on two cores, continues where it stopped.
+def train(model: str, out: Path, dataset: str, steps: int | None, seed: int, fresh: bool, quiet: bool) -> None:
+    """Train the built-in model on a data set made here; minutes on two cores, continues where it stopped.
 
     \b
     workbench train tiny-clip --out my-clip
     workbench report audit -p encoder=open_clip:local-dir:my-clip
+    workbench train tiny-clip --dataset emoji --steps 600 --out my-emoji
+    workbench report audit -p dataset=emoji -p encoder=open_clip:local-dir:my-emoji
     """
     from workbench.adapt.tiny_clip import train_tiny_clip
 
     chosen = {} if steps is None else {"steps": steps}
-    train_tiny_clip(out, seed=seed, resume=not fresh, progress=not quiet, **chosen)
+    train_tiny_clip(out, dataset=dataset, seed=seed, resume=not fresh, progress=not quiet, **chosen)
     click.echo(f"{out}")
 
 

@@ -20,6 +20,7 @@ __all__ = [
 
 FORMATS = {
     "scenes": "procedural pictures with complete ground truth, made on the spot",
+    "emoji": "emoji or emoji:FONT.ttf  pictures from the colour-emoji font of this machine, names in 14 languages",
     "folder": "folder:PATH  images with captions.csv, .jsonl or .parquet (columns image, caption)",
     "karpathy": "karpathy:JSON,IMAGES  a Karpathy split file and its image folder",
     "embeddings": "embeddings:PATH  .npz or .safetensors with image, text and text_image",
@@ -30,6 +31,7 @@ FORMATS = {
     "clip-retrieval": "clip-retrieval:FOLDER  img_emb, text_emb and metadata as clip-retrieval writes them",
 }
 
+MADE_HERE = ("scenes", "emoji")
 WITHOUT_SPLITS = ("embeddings", "run", "cranfield", "webdataset", "clip-retrieval")
 
 
@@ -42,7 +44,8 @@ def load(
     n_images : keep only this many images, in the order of the source, with their captions; 0 keeps all.
     on_bad : "fail" or "record": what happens when a listed image does not exist.
     qrels : a file of judgements that takes the place of the source's own relevance (:mod:`workbench.datasets.qrels`).
-    options : dials of ``scenes`` (see :func:`workbench.datasets.scenes.scenes`); refused elsewhere.
+    options : dials of ``scenes`` (see :func:`workbench.datasets.scenes.scenes`) and of ``emoji``
+    (:func:`workbench.datasets.emoji.load_emoji`); refused elsewhere.
     """
     name, _, where = source.partition(":")
     if name not in FORMATS:
@@ -50,9 +53,9 @@ def load(
         raise ValueError(
             f"unknown data set {source!r}; {_meant(source)}known are: {forms}; see `workbench list datasets`"
         )
-    if options and name != "scenes":
-        raise ValueError(f"the options {sorted(options)} belong to scenes, not to {name}")
-    if not where and name != "scenes":
+    if options and name not in MADE_HERE:
+        raise ValueError(f"the options {sorted(options)} belong to {' and '.join(MADE_HERE)}, not to {name}")
+    if not where and name not in MADE_HERE:
         raise ValueError(f"{name}: needs a path after the colon: {FORMATS[name]}")
     if split and name in WITHOUT_SPLITS:
         raise ValueError(f"{name}: files have no splits; got split={split!r}; leave it empty")
@@ -83,6 +86,10 @@ def _load(
 
         size = {"n_images": n_images} if n_images else {}
         return scenes(split=split or "test", **size, **options)
+    if name == "emoji":
+        from workbench.datasets.emoji import load_emoji
+
+        return load_emoji(where, split=split or "test", **options)
     if name == "folder":
         from workbench.datasets.folder import load_folder
 

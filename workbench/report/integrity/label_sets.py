@@ -21,6 +21,13 @@ NOT_ASKED = (
 class LabelSetsSection(AuditReport):
     """This part of the report; nothing is computed here."""
 
+    def under_labels(self) -> Display:
+        """Everything about other labels, or one sentence where none were brought."""
+        if self.results.get("label sets") is None:
+            return note(NOT_ASKED)
+        parts = [(self.label_sets(direction), self.label_sets_plot(direction)) for direction in self.directions]
+        return html.together([self.label_agreement(), *(part for pair in parts for part in pair)])
+
     def label_sets(self, direction: str) -> Display:
         """Every metric under every set of labels."""
         missing = self._why_no_label_sets(direction)
