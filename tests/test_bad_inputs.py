@@ -330,7 +330,7 @@ def entry(name: str = "cat.png", **changes: Any) -> str:
 
 
 DATA = (
-    "known are: scenes, folder:PATH, karpathy:JSON,IMAGES, embeddings:PATH, run:LISTS.trec, beir:FOLDER, "
+    "known are: scenes, emoji, folder:PATH, karpathy:JSON,IMAGES, embeddings:PATH, run:LISTS.trec, beir:FOLDER, "
     "cranfield:FOLDER, webdataset:SHARDS, clip-retrieval:FOLDER; see `workbench list datasets`"
 )
 JUDGED = (

@@ -221,3 +221,42 @@ def test_random_networks_have_a_gap_and_a_perfect_classifier_too(shared: Callabl
     assert gap.modality_auc == pytest.approx(1.0, abs=1e-3)
     assert [finding.verdict for finding in gap.findings()] == ["not measurable", "problem"]
     assert abs(gap.separation.value - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_relative_gap_by_plain_loops(seed: int) -> None:
+    """The authors' arithmetic: distances (1 - cosine) / 2, means over pairs and over different items of a side."""
+    images, texts, owner = world(9, 14, shift=0.8, noise=0.5, seed=seed, dim=6)
+    x, y = unit(images), unit(texts)
+    matching = np.mean([(1 - x[i] @ y[t]) / 2 for t, i in enumerate(owner)])
+    within = [
+        np.mean([(1 - side[i] @ side[j]) / 2 for i in range(len(side)) for j in range(len(side)) if i != j])
+        for side in (x, y)
+    ]
+    gap = modality_gap(images, texts, owner, n_resamples=100)
+    assert gap.relative_gap == pytest.approx(matching / (matching + sum(within) / 2), abs=1e-6)
+    assert gap.flat()["gap/relative"] == gap.relative_gap == gap.table().loc["relative gap", "value"]
+
+
+def test_relative_gap_at_its_ends() -> None:
+    same = np.eye(4)[[0, 1, 2, 3]]
+    assert modality_gap(same, same, np.arange(4), n_resamples=100).relative_gap == pytest.approx(0)
+    assert np.isnan(modality_gap(np.ones((4, 3)), np.ones((9, 3)), np.arange(9) % 4, n_resamples=100).relative_gap)
+    rng = np.random.default_rng(0)
+    unrelated = modality_gap(rng.normal(size=(300, 200)), rng.normal(size=(400, 200)), np.arange(400) % 300)
+    assert unrelated.relative_gap == pytest.approx(0.5, abs=0.01)
+    cones = modality_gap(rng.normal(size=(30, 9)) + 500, rng.normal(size=(40, 9)) - 500, np.arange(40) % 30)
+    assert cones.relative_gap > 0.99
+
+
+@pytest.mark.slow
+def test_centre_ratio_fires_and_stays_quiet() -> None:
+    """Planted: half of the images lean over the gap. Clean: a gap of the same kind that all items share."""
+    fired = quiet = 0
+    for seed in range(20):
+        images, texts, owner = world(150, 400, shift=1.0, noise=0.4, seed=seed)
+        quiet += modality_gap(images, texts, owner, n_resamples=100).findings()[0].verdict == "ok"
+        images[::2, -1] -= 1.5
+        images[1::2, -1] += 1.5
+        fired += modality_gap(images, texts, owner, n_resamples=100).findings()[0].verdict == "look"
+    assert (fired, quiet) == (20, 20), f"missed {20 - fired} of 20 planted, {20 - quiet} false alarms in 20"

@@ -364,6 +364,16 @@ def test_queries_without_a_label_left_out_or_let_in(name: str) -> None:
         assert "without a labelled answer are left out" in left_out.findings()[0].advice
 
 
+def test_a_query_enters_an_end_only_where_it_moves_it() -> None:
+    """Query 1 has no label and its first place is judged wrong: it could only lower hit@1, never raise it."""
+    scores = np.tile([4.0, 3, 2, 1], (3, 1))
+    ranks, wrong = (ranks_from_scores(scores, relevance_of(rows, 4)) for rows in ([[0], [], [1]], [[], [0], [0]]))
+    found = label_bounds(ranks, ["hit@1"], wrong=wrong, unscored="may enter", n_resamples=100)["hit@1"]
+    assert (found.lowest, found.labelled, found.highest) == (pytest.approx(1 / 3), 0.5, 0.5)
+    assert np.isnan(found.per_highest[1])
+    assert found.lowest_extra.tolist() == [0, 1, 0]
+
+
 def test_nothing_labelled_at_all() -> None:
     ranks = ranks_from_scores(np.eye(2, 3), relevance_of([[], []], 3))
     found = label_bounds(ranks, ["R@1"], n_resamples=100)

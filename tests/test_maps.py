@@ -14,7 +14,8 @@ def test_groups_that_lie_apart_are_drawn_apart_and_the_seed_decides() -> None:
     first, second = rng.normal(size=(40, 8)) + 6 * np.eye(8)[0], rng.normal(size=(25, 8)) + 6 * np.eye(8)[1]
     before = first.copy()
     left, right = umap_map(first, second, n_neighbors=10, seed=1)
-    assert (left.shape, right.shape) == ((40, 2), (25, 2)) and np.array_equal(first, before)
+    assert (left.shape, right.shape) == ((40, 2), (25, 2))
+    assert np.array_equal(first, before)
     centres = left.mean(axis=0), right.mean(axis=0)
     closer = [np.linalg.norm(left - centre, axis=1) for centre in centres]
     assert (closer[0] < closer[1]).mean() > 0.95

@@ -115,3 +115,15 @@ def _names() -> dict[str, str]:
     host = socket.gethostname()
     found.update({host: "(host)", host.partition(".")[0]: "(host)"})
     return {name: found[name] for name in sorted(found, key=len, reverse=True) if len(name) > 2 and name not in _NOBODY}
+
+
+def cache_folder() -> Path:
+    """Where the workbench may keep what it can make again: ``WORKBENCH_CACHE``, else the platform's cache folder."""
+    chosen = os.environ.get("WORKBENCH_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "workbench"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "workbench"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"

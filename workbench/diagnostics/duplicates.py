@@ -169,7 +169,7 @@ def duplicates(
         raise ValueError(f"threshold is a cosine in (-1, 1]; got {threshold}")
     digest_code = np.unique(np.asarray(digests, dtype=str), return_inverse=True)[1].ravel()
     thresholds = np.unique(np.append(CURVE, threshold))
-    scan = _Scan(names, threshold, thresholds, max_listed)
+    scan = PairScan((names, names), threshold, thresholds, max_listed)
     for start in range(0, len(unit), block):
         for other in range(start, len(unit), block):
             scan.add(*_close_pairs(unit, digest_code, start, other, block, min(thresholds[0], threshold - 0.05)))
@@ -180,31 +180,39 @@ def duplicates(
     )  # fmt: skip
 
 
-class _Scan:
-    """What is kept while blocks stream by: counts per threshold, the closest pairs, those nearest the threshold."""
+class PairScan:
+    """What is kept while pairs stream by: counts per threshold, the closest pairs, those nearest the threshold.
 
-    def __init__(self, names: tuple[str, ...], threshold: float, thresholds: FloatArray, max_listed: int) -> None:
-        self.names, self.threshold, self.thresholds, self.max_listed = names, threshold, thresholds, max_listed
+    names : ids of the two sides. thresholds : ascending. best : the value of two equal items. Higher is closer.
+    """
+
+    def __init__(
+        self, names: tuple[Sequence[str], Sequence[str]], threshold: float, thresholds: FloatArray, max_listed: int,
+        *, best: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.names, self.threshold, self.thresholds = names, threshold, thresholds
+        self.max_listed, self.best = max_listed, best
         self.per_bin = np.zeros(len(thresholds), dtype=np.int64)
         self.near_items: set[int] = set()
         self.n_near = 0
         self.closest = self.nearest = np.empty((0, 3))
 
-    def add(self, first: IntArray, second: IntArray, cosine: FloatArray) -> None:
-        bins = np.searchsorted(self.thresholds, cosine, side="right")
+    def add(self, first: IntArray, second: IntArray, value: FloatArray) -> None:
+        bins = np.searchsorted(self.thresholds, value, side="right")
         self.per_bin += np.bincount(bins, minlength=len(self.thresholds) + 1)[1:]
-        is_near = cosine >= self.threshold
+        is_near = value >= self.threshold
         self.n_near += int(is_near.sum())
         self.near_items.update(np.unique(np.concatenate([first[is_near], second[is_near]])).tolist())
-        pairs = np.column_stack([first, second, cosine])
-        self.closest = _first(self.closest, pairs[is_near], self.max_listed, target=1.0)
+        pairs = np.column_stack([first, second, value])
+        self.closest = _first(self.closest, pairs[is_near], self.max_listed, target=self.best)
         self.nearest = _first(self.nearest, pairs, N_BORDERLINE, target=self.threshold)
 
     def at_or_above(self) -> IntArray:
         return np.cumsum(self.per_bin[::-1])[::-1]
 
     def listed(self, pairs: FloatArray) -> tuple[tuple[str, str, float], ...]:
-        return tuple((self.names[int(i)], self.names[int(j)], float(cosine)) for i, j, cosine in pairs)
+        left, right = self.names
+        return tuple((left[int(i)], right[int(j)], float(value)) for i, j, value in pairs)
 
 
 def _first(kept: FloatArray, new: FloatArray, size: int, *, target: float) -> FloatArray:
@@ -268,12 +276,12 @@ def repeated_captions(
     found = []
     for caption, where in places.items():
         images = tuple(sorted({int(own[index]) for index in where}))
-        if len(images) > 1 and not _all_right(relevance, where, images):
+        if len(images) > 1 and not all_right(relevance, where, images):
             found.append((caption, tuple(where), images))
     return RepeatedCaptions(len(texts), tuple(sorted(found, key=lambda entry: (-len(entry[2]), entry[0]))))
 
 
-def _all_right(relevance: Relevance | None, texts: Sequence[int], images: Sequence[int]) -> bool:
+def all_right(relevance: Relevance | None, texts: Sequence[int], images: Sequence[int]) -> bool:
     """Whether every text of a repeated caption has every image of it labelled right."""
     if relevance is None:
         return False

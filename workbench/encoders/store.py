@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +19,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from workbench.files import canonical_hash, canonical_json, write_atomically
+from workbench.files import cache_folder, canonical_hash, canonical_json, write_atomically
 
 SCHEMA = 1
 _SHARDS = "shard-*.safetensors"
 _LOCK = ".lock"
 _UNFINISHED = (".shard-*.tmp", ".key.json.*.tmp")
-
-
-def cache_folder() -> Path:
-    """Where the workbench may keep what it can make again: ``WORKBENCH_CACHE``, else the platform's cache folder."""
-    chosen = os.environ.get("WORKBENCH_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "workbench"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "workbench"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
 
 
 def shared_cache() -> Path | None:

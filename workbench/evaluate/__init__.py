@@ -16,7 +16,7 @@ from workbench.diagnostics.coverage import TextCoverage
 from workbench.evaluate.analysis import RESULT_TYPES, analyse, coverage
 from workbench.evaluate.banks import withheld_bank
 from workbench.evaluate.hub_analysis import analyse_hubness, chosen_methods
-from workbench.evaluate.integrity import analyse_integrity
+from workbench.evaluate.integrity import analyse_integrity, check_integrity, gather
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared, load_collection, load_encoder, prepare, prepare_bank
 from workbench.evaluate.reproducibility import analyse_reproducibility, check_asked, private_against
@@ -98,14 +98,15 @@ def evaluate_into(
         parse_metric(name)
     check_share(parameters)
     check_asked(parameters)
+    check_integrity(parameters)
     with limited_threads(), Meter() as meter:
         with meter.stage("loading and encoding"):
-            prepared, bank, read = _prepared(parameters, encoder, progress, say)
+            prepared, bank, read, before = _prepared(report, parameters, encoder, progress, say)
         open_parameters, parameters = parameters, private_against(private_parameters(parameters))
         folder = RunFolder(out, run_name(parameters, prepared, report), meter)
         try:
             with folder:
-                asked_of = {**parameters, "against": open_parameters.get("against", "")}
+                asked_of = {**parameters, "against": open_parameters.get("against", ""), **before}
                 analysis = ANALYSES[report](prepared, asked_of, bank=bank, read=read, meter=meter, say=say)
                 with meter.stage("writing"):
                     write_run(folder.path, prepared, analysis, parameters)
@@ -125,12 +126,15 @@ def completed(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prepared(
-    parameters: Mapping[str, Any], encoder: Any, progress: bool | None, say: Callable[[str], None]
-) -> tuple[Prepared, Prepared | None, TextCoverage | None]:
-    """What is scored, without what must not be shown; the bank of the repairs; how the encoder read the texts."""
+    report: str, parameters: Mapping[str, Any], encoder: Any, progress: bool | None, say: Callable[[str], None]
+) -> tuple[Prepared, Prepared | None, TextCoverage | None, dict[str, Any]]:
+    """What is scored, without what must not be shown; the bank of the repairs; how the encoder read the texts; and what
+    the integrity report has to see before anything is withheld."""
     prepared = prepare(parameters, encoder, progress=progress)
     say(prepared.counts.line())
     bank = prepare_bank(prepared, parameters, progress=progress)
     say(f"vectors: {prepared.n_cached:,} from the cache, {prepared.n_encoded:,} encoded now")
+    before = gather(report, prepared, parameters, progress=progress)
     shown = withheld(prepared, parameters)
-    return shown, None if bank is None else withheld_bank(bank, prepared, shown, parameters), coverage(prepared, shown)
+    kept = None if bank is None else withheld_bank(bank, prepared, shown, parameters)
+    return shown, kept, coverage(prepared, shown), before

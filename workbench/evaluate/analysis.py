@@ -28,6 +28,7 @@ from workbench.evaluate.groups import slices_of
 from workbench.evaluate.hub_analysis import BiasAndOccurrence, Domains
 from workbench.evaluate.instrument import Check, Instrument
 from workbench.evaluate.integrity import INTEGRITY_TYPES
+from workbench.evaluate.integrity.labels import candidates
 from workbench.evaluate.outcome import Analysis
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.ranking import Ranked, first_places, rank
@@ -49,7 +50,7 @@ RESULT_TYPES: dict[str, type] = {
         *REPRODUCIBILITY_TYPES,
     )
 }  # fmt: skip
-SAY_SOMETHING = {"gap", "duplicates", "repeated", "coverage", "slices", "exposure", "repairs", "instrument"}
+SAY_SOMETHING = {"missing", "gap", "duplicates", "repeated", "coverage", "slices", "exposure", "repairs", "instrument"}
 POOL = (
     "The gallery of the system is not known item by item; here it is what was returned or judged, which no random list "
     "is drawn from, so this is not judged. "
@@ -115,6 +116,8 @@ def _diagnose(ranked: tuple[Ranked, ...], prepared: Prepared, parameters: Mappin
             name, clusters = one.direction.name, one.direction.clusters[queries]
             draws = 1000 if one.gallery_known else 100  # of a gallery of unknown size only the counts are shown
             results[f"hubness {name}"] = hubness(lists, direction=name, clusters=clusters, seed=seed, n_null=draws)
+        if prepared.judged and "evidence" in parameters:
+            results[f"missing {one.direction.name}"] = candidates(prepared, one, parameters["evidence"], parameters)
     images, texts = prepared.images, prepared.texts
     if isinstance(images, Embeddings) and isinstance(texts, Embeddings) and _all_point_somewhere(images, texts):
         if len(images) >= 2 and (collection.text_image >= 0).any():

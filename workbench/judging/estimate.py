@@ -37,6 +37,7 @@ class JudgedEstimate:
     skipped_low, skipped_high : ``mean.value`` if nothing, or everything, were right in the queries that were skipped.
     n_pairs, n_right : pairs judged that count here, and how many of them were right. pairs_per_query : to be judged, on
     average. n_left_out : queries without a labelled positive. design : where the sample comes from. judge : the file.
+    direction : of the lists, such as "t2i", for the name of the finding; "" leaves it out.
     """
 
     metric: str
@@ -53,6 +54,7 @@ class JudgedEstimate:
     labels: str
     design: str
     judge: str
+    direction: str = ""
 
     @property
     def value(self) -> float:
@@ -279,4 +281,5 @@ def _finding(found: JudgedEstimate) -> Finding:
         f"{found.metric}: judge {found.plan().queries:,} queries in all (about {found.plan().pairs:,} pairs) to tell.",
     }[verdict]
     words = " ".join((advice, *found.warnings))
-    return Finding("labels/judged", found.gain, (low, high), POINTS, SOURCE, verdict, words, "points")
+    name = "/".join(filter(None, (found.direction, f"labels/judged {found.metric}")))
+    return Finding(name, found.gain, (low, high), POINTS, SOURCE, verdict, words, "points")

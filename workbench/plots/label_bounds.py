@@ -30,10 +30,11 @@ def label_bounds(result: LabelBounds, ax: Axes | None = None) -> Axes:
     ax.barh(row, highest - lowest, left=lowest, height=0.55, color=AFTER.color, alpha=0.6, label="labels", zorder=2)
     ax.hlines(row, low, high, color=style.color, linewidth=2, label="sampling", zorder=3)
     ax.plot(labelled, row, style.marker, color=style.color, markersize=6, label="as labelled", linestyle="", zorder=4)
-    for place, left, right in zip(row, lowest, highest, strict=True):
-        for x, shift, side in ((left, -3, "right"), (right, 3, "left")):
+    outer = np.fmin(lowest, low), np.fmax(highest, high)  # beside the interval, where it reaches further
+    for place, left, right, *edges in zip(row, lowest, highest, *outer, strict=True):
+        for x, at, shift, side in ((left, edges[0], -3, "right"), (right, edges[1], 3, "left")):
             ax.annotate(
-                f"{x:,.1f}", (x, place), xytext=(shift, 0), textcoords="offset points", ha=side, va="center",
+                f"{x:,.1f}", (at, place), xytext=(shift, 0), textcoords="offset points", ha=side, va="center",
                 color=QUIET, fontsize=FONT_SIZE - 1,
             )  # fmt: skip
     ax.set_yticks(row, [one.metric for one in shown])

@@ -1,18 +1,23 @@
-"""Pictures of the embedding space: cosines of right and wrong pairs, and both sides on two main directions."""
+"""Pictures of the embedding space: cosines, both sides on two main directions, what closing the gap does."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from workbench.plots import FONT_SIZE, IMAGE, NOT_RELEVANT, QUIET, RELEVANT, TEXT, figure
+from workbench.plots import AFTER, BEFORE, FONT_SIZE, IMAGE, NOT_RELEVANT, QUIET, RELEVANT, SPARE, TEXT, figure
+from workbench.plots.curves import paired_differences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from workbench.diagnostics import ModalityGap
+    from workbench.diagnostics.closing import Closing
+    from workbench.diagnostics.mixed_gallery import MixedGallery
+    from workbench.diagnostics.similarity_of_spaces import SpaceSimilarity
 
 SMALL = FONT_SIZE - 1
 
@@ -88,4 +93,82 @@ def pca_map(
     for position, axis in enumerate((ax.xaxis, ax.yaxis)):
         share = f" ({100 * variance[position]:.0f} % of variance)" if variance else ""
         axis.set_label_text(f"direction {position + 1}{share}")
+    return ax
+
+
+def closing_differences(closing: Closing, ax: Axes | None = None) -> Axes:
+    """What each way of closing the gap does to the first metric, in points with paired intervals.
+
+    Whitening is left out: its fall is often so long that nothing else can be seen.
+    """
+    drawn = [one for one in closing.first if one.way != "whitening"]
+    middle, low, high = ([100 * getattr(one, name) for one in drawn] for name in ("difference", "low", "high"))
+    unit = f"{closing.direction}: difference in {closing.metric} (points)"
+    return paired_differences([one.way for one in drawn], middle, low, high, ax, unit=unit)
+
+
+def effective_ranks(ranks: Mapping[str, float], dim: int, ax: Axes | None = None) -> Axes:
+    """Effective rank of each side and of both, against the width of the vectors."""
+    ax = figure()[1] if ax is None else ax
+    place = np.arange(len(ranks))[::-1]
+    for at, rank, style in zip(place, ranks.values(), (IMAGE, TEXT, SPARE), strict=True):
+        ax.plot(rank, at, style.marker, color=style.color, markersize=8)
+        ax.annotate(
+            f"{rank:.0f}", (rank, at), xytext=(0, 7), textcoords="offset points", ha="center", color=style.color
+        )
+    ax.axvline(dim, color=QUIET, linewidth=0.8)
+    ax.annotate("width of the vectors", (dim, place[0] + 0.5), xytext=(-3, 0), textcoords="offset points", ha="right",
+                color=QUIET, fontsize=SMALL)  # fmt: skip
+    ax.set_yticks(place, list(ranks))
+    ax.set_ylim(-0.6, len(ranks) - 0.2)
+    ax.set_xlim(0, 1.05 * dim)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("effective rank (directions)")
+    return ax
+
+
+def similarity(found: SpaceSimilarity, ax: Axes | None = None) -> Axes:
+    """Debiased and plain CKA, each with the band of the same vectors with shuffled rows."""
+    ax = figure()[1] if ax is None else ax
+    rows = ((1, "debiased", found.debiased, found.null_debiased), (0, "plain", found.plain, found.null_plain))
+    for at, _, value, null in rows:
+        low, high = np.quantile(null, [0.025, 0.975])
+        ax.hlines(at - 0.12, low, high, color=BEFORE.color, linewidth=6)
+        ax.plot((low + high) / 2, at - 0.12, BEFORE.marker, color=BEFORE.color, markersize=4)
+        ax.plot(value, at + 0.12, AFTER.marker, color=AFTER.color, markersize=8)
+    ax.annotate("rows shuffled", (float(np.mean(rows[0][3])), 0.88), xytext=(6, -12), textcoords="offset points",
+                color=QUIET, fontsize=SMALL)  # fmt: skip
+    ax.set_yticks([at for at, *_ in rows], [name for _, name, *_ in rows])
+    ax.set_ylim(-0.6, 1.6)
+    ax.set_xlim(min(-0.05, *(float(null.min()) for *_, null in rows)), 1.05)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(f"CKA of {found.first} and {found.second}")
+    return ax
+
+
+def wrong_modality(galleries: Sequence[MixedGallery], ax: Axes | None = None) -> Axes:
+    """Share of the first places held by the wrong modality, as the vectors are and with the gap closed."""
+    ax = figure("wide")[1] if ax is None else ax
+    rows = [(f"{one.direction}, first {place.k}", place) for one in galleries for place in one.places]
+    labels = list(dict.fromkeys(label for label, _ in rows))
+    ways = list(dict.fromkeys(place.way for _, place in rows))
+    styles = dict(zip(ways, (BEFORE, AFTER, SPARE, RELEVANT, NOT_RELEVANT, TEXT, IMAGE), strict=False))
+    for label, place in rows:
+        style, at = styles[place.way], len(labels) - 1 - labels.index(label)
+        at += 0.3 - 0.6 * ways.index(place.way) / max(len(ways) - 1, 1)
+        ax.hlines(at, 100 * place.low, 100 * place.high, color=style.color, linewidth=2)
+        name = place.way or "as it is"
+        ax.plot(100 * place.wrong, at, style.marker, color=style.color, markersize=7, label=name)
+        blind = 100 * place.blind
+        ax.plot([blind, blind], [at - 0.12, at + 0.12], color=QUIET, linewidth=1)
+    handles, names = ax.get_legend_handles_labels()
+    first = dict(zip(names[::-1], handles[::-1], strict=True))
+    order = [way or "as it is" for way in ways]
+    ax.legend([first[name] for name in order], order, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False,
+              fontsize=SMALL)  # fmt: skip
+    ax.set_yticks(range(len(labels)), labels[::-1])
+    ax.set_xlim(-2, 102)
+    ax.set_ylim(-0.6, len(labels) - 0.4)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("places held by the modality that was not asked for (%); grey strokes: its share of the items")
     return ax

@@ -18,7 +18,7 @@ import numpy as np
 from workbench.datasets.emoji.families import Emoji
 from workbench.datasets.emoji.fonts import Font
 from workbench.datasets.emoji.render import Pictures, render
-from workbench.files import canonical_hash, canonical_json, write_atomically
+from workbench.files import cache_folder, canonical_hash, canonical_json, write_atomically
 
 SCHEMA = 1
 INDEX = "pictures.json"
@@ -29,10 +29,8 @@ def pictures(
 ) -> Pictures:
     """The pictures, from the cache where they are there and whole; else drawn, and kept for the next time.
 
-    root : the cache, by default :func:`workbench.encoders.store.cache_folder`. The array is read as it is needed.
+    root : the cache, by default :func:`workbench.files.cache_folder`. The array is read as it is needed.
     """
-    from workbench.encoders.store import cache_folder
-
     key = key_of(font, emoji, size)
     folder = (root or cache_folder()) / "emoji" / canonical_hash(key)[:16]
     kept = _read(folder)

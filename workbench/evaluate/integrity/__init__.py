@@ -24,6 +24,29 @@ SECTIONS = {
 INTEGRITY_TYPES = tuple(kind for section, _ in SECTIONS.values() for kind in section.TYPES)
 
 
+def check_integrity(parameters: Mapping[str, Any]) -> None:
+    """Refuse what cannot work before anything is encoded."""
+    if "judges" in parameters:
+        labels.check_judges(parameters)
+
+
+def gather(
+    report: str, prepared: Prepared, parameters: Mapping[str, Any], *, progress: bool | None = None
+) -> dict[str, Any]:
+    """What has to be seen before anything is withheld. Of the audit: the words of the captions. Of the integrity
+    report also files of labels and judgements, other encoders, the look of the pictures, the split to share nothing."""
+    vectors = isinstance(prepared.images, Embeddings) and isinstance(prepared.texts, Embeddings)
+    if report not in ("audit", "integrity") or not vectors:
+        return {}
+    evidence = {"evidence": labels.gather(prepared, parameters, progress=progress)}
+    if report == "audit":
+        return evidence
+    return evidence | {
+        "label files": label_sets.gather(prepared, parameters),
+        "seen": copies.gather(prepared, parameters, progress=progress),
+    }
+
+
 def analyse_integrity(
     prepared: Prepared, parameters: Mapping[str, Any], *, bank: Prepared | None = None,
     read: TextCoverage | None = None, meter: Meter, say: Callable[[str], None] = lambda line: None,

@@ -1,0 +1,392 @@
+"""The labels section of the integrity report: judges from outside, judgements, what stays private, what is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from worlds import paired_vectors, write_vectors
+
+from workbench.codec import from_plain, to_plain
+from workbench.datasets.scenes import scenes, truth
+from workbench.evaluate import completed
+from workbench.evaluate.integrity import labels
+from workbench.evaluate.prepare import Prepared, load_collection, vectors_of
+from workbench.evaluate.ranking import Ranked, rank
+from workbench.evaluate.share import FILE, private_parameters, withheld
+from workbench.judging import estimable
+from workbench.metrics import per_query, ranks_from_scores
+from workbench.report import schema_of
+from workbench.report.integrity.labels import LabelsSection
+from workbench.types import Relevance
+
+World = tuple[Prepared, tuple[Ranked, ...], dict[str, Any]]
+
+
+def parameters(dataset: str, **changed: Any) -> dict[str, Any]:
+    schema = schema_of("integrity")
+    return completed(schema.check({**schema.defaults, "dataset": dataset, "n_resamples": 100, **changed}))
+
+
+def world(tmp_path: Path, **changed: Any) -> World:
+    """60 images, 180 captions, vectors of a system that is right in most cases."""
+    asked = parameters(write_vectors(tmp_path / "vectors.npz", noise=1.6), **changed)
+    prepared = vectors_of(load_collection(asked), None, asked)
+    return prepared, rank(prepared, asked)[0], asked
+
+
+def restored(results: dict[str, Any]) -> dict[str, Any]:
+    """As after a run folder: JSON, with only the types that the section states."""
+    types = {kind.__name__: kind for kind in labels.TYPES}
+    types |= {"Examples": labels.Examples, "Example": labels.Example}
+    return {name: from_plain(json.loads(json.dumps(to_plain(one))), types) for name, one in results.items()}
+
+
+def shown(results: dict[str, Any], *directions: str) -> Any:
+    section = object.__new__(LabelsSection)
+    section.results, section.directions, section.intervals = results, directions or ("t2i", "i2t"), "95 % bootstrap"
+    return section
+
+
+def test_both_directions_and_back_from_a_run_folder(tmp_path: Path) -> None:
+    results = restored(labels.analyse(*world(tmp_path)))
+    for direction, n_queries in (("t2i", 180), ("i2t", 60)):
+        found = results[f"missing {direction}"]
+        assert found.judges == ("the encoder", "its caption vectors", "caption words")
+        assert found.independent == ("the encoder", "caption words")
+        assert (found.n_queries, found.what) == (n_queries, direction)
+        assert found.findings()[0].name == f"{direction}/labels/missing"
+        cards = results[f"examples missing {direction}"].cards
+        assert len({card.image_id for card in cards}) == len({card.text for card in cards}) == len(cards) > 3
+        assert all(card.right == -1 and "own caption: caption" in card.note for card in cards)
+
+
+def test_candidates_are_unlabelled_and_ids_are_of_their_side(tmp_path: Path) -> None:
+    prepared, ranked, asked = world(tmp_path)
+    found = labels.analyse(prepared, ranked, asked)["missing i2t"]
+    own = prepared.collection.text_image
+    assert (own[found.items] != found.queries).all()
+    assert [prepared.images.ids[row] for row in found.queries] == list(found.query_ids)
+    assert [prepared.texts.ids[row] for row in found.items] == list(found.item_ids)
+
+
+# ------------------------------------------------------------------------------------------------------- judges
+
+
+def save(path: Path, order_of: tuple[np.ndarray, np.ndarray], **changed: Any) -> str:
+    """Another system's vectors of the same items, in some order."""
+    data = paired_vectors(noise=1.0, seed=5)
+    images, texts = order_of
+    np.savez(
+        path, image=data["image"][images], text=data["text"][texts],
+        image_id=np.array([f"image-{row:02d}" for row in images]),
+        text_id=np.array([f"text-{row:03d}" for row in texts]),
+        text_image=np.full(len(texts), -1), **changed,
+    )  # fmt: skip
+    return f"embeddings:{path}"
+
+
+def test_a_judge_is_matched_by_id(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    straight = save(tmp_path / "a.npz", (np.arange(60), np.arange(180)))
+    mixed = save(tmp_path / "b.npz", (rng.permutation(60), rng.permutation(180)))
+    prepared, ranked, asked = world(tmp_path)
+    alone = labels.analyse(prepared, ranked, asked)["missing t2i"]
+    first, second = (
+        labels.analyse(prepared, ranked, asked | {"judges": [source]})["missing t2i"] for source in (straight, mixed)
+    )
+    assert len(first.judges) == 4
+    assert first.n_pool > alone.n_pool, "what only the judge finds is a candidate too"
+    assert (first.queries.tolist(), first.items.tolist()) == (second.queries.tolist(), second.items.tolist())
+    assert first.combined == pytest.approx(second.combined)
+    assert first.independent == ("the encoder", f"embeddings:.../{'a.npz'}", "caption words")
+    assert (first.rank == 0).any()
+
+
+def test_judges_that_cannot_work_are_refused(tmp_path: Path) -> None:
+    prepared, ranked, asked = world(tmp_path)
+
+    def refused(*judges: str, **changed: Any) -> str:
+        with pytest.raises(ValueError, match="judges") as caught:
+            labels.analyse(prepared, ranked, asked | {"judges": list(judges)} | changed)
+        return str(caught.value)
+
+    fewer = save(tmp_path / "fewer.npz", (np.arange(59), np.arange(180)))
+    assert "lacks 1 of 60 image items, the first is 'image-59'" in refused(fewer)
+    assert "no such file" in refused(f"embeddings:{tmp_path / 'gone.npz'}")
+    assert "given twice" in refused(fewer, fewer)
+    assert "audited encoder" in refused("tiny-clip", encoder="")
+    assert "empty" in refused("")
+    assert "bring the judge's vectors" in refused("tiny-clip", encoder="open_clip:other")
+
+
+def test_what_cannot_work_is_refused_before_any_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, ranked, asked = world(tmp_path)
+    monkeypatch.setattr(labels, "_vectors", lambda *_: pytest.fail("encoded first"))
+    good = save(tmp_path / "good.npz", (np.arange(60), np.arange(180)))
+    with pytest.raises(ValueError, match="no such file"):
+        labels.analyse(prepared, ranked, asked | {"judges": [good, "embeddings:nowhere.npz"]})
+    (tmp_path / "other.qrels").write_text("somebody 0 something 1\n")
+    with pytest.raises(ValueError, match=r"other\.qrels is of other data: its first query is 'somebody'"):
+        labels.analyse(prepared, ranked, asked | {"judges": [good], "judged": str(tmp_path / "other.qrels")})
+
+
+def test_two_judges_of_one_hidden_name_stay_apart(tmp_path: Path) -> None:
+    sources = [save(tmp_path / f"{name}.npz", (np.arange(60), np.arange(180))) for name in "ab"]
+    prepared, _, asked = world(tmp_path, share="no-content")
+    found = labels.gather(prepared, asked | {"judges": sources})
+    assert list(found.judges) == [f"embeddings:{FILE}", f"embeddings:{FILE} #2"]
+
+
+class Colours:
+    """An encoder in no time: the mean colour of an image, letters of a text."""
+
+    name = "colours"
+
+    def encode_image(self, images: Any) -> np.ndarray:
+        return np.array([np.append(np.asarray(image).mean(axis=(0, 1)), 1.0) for image in images])
+
+    def encode_text(self, texts: Any) -> np.ndarray:
+        return np.array([[1 + text.count(letter) for letter in "aeio"] for text in texts], float)
+
+
+def test_an_encoder_can_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vectors of a judge are those that it would have if it were audited; languages are told apart."""
+    asked = parameters("scenes", n_images=6)
+    prepared = vectors_of(load_collection(asked), Colours(), asked)
+    given = []
+    monkeypatch.setattr(labels.encoders, "load", lambda source, **how: given.append((source, how)) or Colours())
+    evidence = labels.gather(prepared, asked | {"judges": ["open_clip:A@b"]})
+    assert given == [("open_clip:A@b", {"precision": "fp32", "text_template": ""})]
+    ((name, (images, texts)),) = evidence.judges.items()
+    assert name == "open_clip:A@b"
+    assert (images == prepared.images.vectors).all()
+    assert (texts == prepared.texts.vectors).all()
+    assert evidence.groups is not None
+    assert len(set(evidence.groups.tolist())) == 5
+
+
+# --------------------------------------------------------------------------------------------------- judgements
+
+
+def true_pairs(prepared: Prepared, seed: int = 3) -> np.ndarray:
+    """(n_texts, n_images): the own pair, and one pair in eight."""
+    right = np.random.default_rng(seed).random((len(prepared.texts), len(prepared.images))) < 1 / 8
+    right[np.arange(len(prepared.texts)), prepared.collection.text_image] = True
+    return right
+
+
+def written(
+    path: Path, prepared: Prepared, right: np.ndarray, *, texts_ask: bool, kept: np.ndarray | None = None
+) -> str:
+    """Every pair judged, as TREC qrels."""
+    sides = (prepared.texts.ids, prepared.images.ids) if texts_ask else (prepared.images.ids, prepared.texts.ids)
+    right = right if texts_ask else right.T
+    rows, columns = np.indices(right.shape)
+    chosen = np.ones(right.shape, bool) if kept is None else kept if texts_ask else kept.T
+    lines = [
+        f"{sides[0][q]} 0 {sides[1][i]} {int(right[q, i])}" for q, i in zip(rows[chosen], columns[chosen], strict=True)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("texts_ask", [True, False])
+def test_everything_judged_gives_the_score_under_complete_labels(tmp_path: Path, texts_ask: bool) -> None:
+    prepared, ranked, asked = world(tmp_path, metrics=["hit@1", "hit@10", "MRR"])
+    right = true_pairs(prepared)
+    path = written(tmp_path / "all.qrels", prepared, right, texts_ask=texts_ask)
+    results = restored(labels.analyse(prepared, ranked, asked | {"judged": path}))
+    direction, other = ("t2i", "i2t") if texts_ask else ("i2t", "t2i")
+    scores = prepared.texts.vectors.astype(float) @ prepared.images.vectors.astype(float).T
+    true, scores = (right, scores) if texts_ask else (right.T, scores.T)
+    full = relevance_of(true)
+    for metric in ("hit@1", "hit@10"):
+        found = results[f"judged {direction} {metric}"]
+        expected = float(np.mean(per_query(estimable(metric), ranks_from_scores(scores, full)).expected))
+        assert found.value == pytest.approx(expected)
+        assert found.mean.low == found.mean.high == pytest.approx(expected)
+        assert found.as_labelled < expected or metric == "hit@10"
+    assert not any(name.startswith(f"judged {other}") for name in results)
+    assert results[f"missing {direction}"].n_pool == 0, "what was judged is no candidate any more"
+    assert results[f"missing {direction}"].n_labelled == 180, "nor does it count as a label"
+    assert results[f"missing {other}"].n_pool > 0
+    assert "hit@10" in repr(shown(results).judged(direction))
+    assert "Nobody has judged" in repr(shown(results).judged(other))
+
+
+def test_judged_wrong_in_the_data_is_no_candidate(tmp_path: Path) -> None:
+    prepared, ranked, asked = world(tmp_path)
+    before = labels.analyse(prepared, ranked, asked)["missing t2i"]
+    own, pair = prepared.collection.relevance, (before.queries[0], before.items[0])
+    wrong = Relevance.from_pairs(
+        [*own.queries, pair[0]], [*own.items, pair[1]], [*own.grades, 0], n_queries=180, n_gallery=60
+    )  # fmt: skip
+    judged = replace(prepared, collection=replace(prepared.collection, relevance=wrong))
+    again = rank(judged, asked)[0]
+    after = labels.analyse(judged, again, asked)["missing t2i"]
+    assert after.n_pool == before.n_pool - 1
+    assert pair not in set(zip(after.queries, after.items, strict=True))
+
+
+def test_metrics_that_the_judgements_cannot_tell_are_named(tmp_path: Path) -> None:
+    """Only first places judged: hit@1 can be told, hit@10 cannot, and the report says why."""
+    prepared, ranked, asked = world(tmp_path, metrics=["hit@1", "hit@10", "R@10", "MRR"])
+    first = np.zeros((len(prepared.texts), len(prepared.images)), bool)
+    first[np.arange(len(first)), ranked[0].lists.indices[:, 0]] = True
+    path = written(tmp_path / "first.qrels", prepared, true_pairs(prepared), texts_ask=True, kept=first)
+    results = labels.analyse(prepared, ranked, asked | {"judged": path})
+    assert {name for name in results if name.startswith("judged ")} == {"judged t2i hit@1"}
+    (refused,) = results["not judged t2i"]
+    assert refused[0] == "hit@10"
+    assert "hit@10 is not estimated" in repr(shown(results).judged("t2i"))
+    with pytest.raises(ValueError, match=r"judged: nothing can be estimated.*hit@10"):
+        labels.analyse(prepared, ranked, asked | {"judged": path, "metrics": ["hit@10"]})
+
+
+# ------------------------------------------------------------------------------------------------------- bounds
+
+
+def relevance_of(right: np.ndarray, wrong: np.ndarray | None = None) -> Relevance:
+    judged = right if wrong is None else right | wrong
+    rows, columns = np.nonzero(judged)
+    return Relevance.from_pairs(
+        rows, columns, right[rows, columns] * 1.0, n_queries=len(right), n_gallery=right.shape[1]
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bounds_hold_the_score_under_complete_labels(tmp_path: Path, seed: int) -> None:
+    prepared, ranked, asked = world(tmp_path, metrics=["hit@1", "R@1", "nDCG@10", "MRR"])
+    results = restored(labels.analyse(prepared, ranked, asked))
+    right = true_pairs(prepared, seed)
+    scores = prepared.texts.vectors.astype(float) @ prepared.images.vectors.astype(float).T
+    for direction, true, of in (("t2i", right, scores), ("i2t", right.T, scores.T)):
+        ranks = ranks_from_scores(of, relevance_of(true))
+        for bound in results[f"bounds {direction}"].bounds:
+            full = float(np.mean(per_query(bound.metric, ranks).expected))
+            assert bound.lowest <= full <= bound.highest, (direction, bound.metric)
+        assert results[f"bounds {direction}"].findings()[0].name == f"{direction}/labels/bounds"
+        rows = results[f"limits {direction}"]
+        assert [most for _, most, _, _ in rows] == [2, 9, 18, 45, 90]
+        hits = results[f"bounds {direction}"].bounds[0]
+        assert [row[3] for row in rows] == pytest.approx([min(1, hits.labelled + row[1] / len(true)) for row in rows])
+        text = repr(shown(results).bounds(direction))
+        assert all(name in text for name in ("nDCG@10", "labels leave open", "any number"))
+
+
+def test_judged_wrong_and_a_limit_tighten_the_bounds(tmp_path: Path) -> None:
+    prepared, ranked, asked = world(tmp_path, metrics=["P@10", "nDCG@10"])
+    wide = labels.analyse(prepared, ranked, asked)
+    own = np.zeros((180, 60), bool)
+    own[np.arange(180), prepared.collection.text_image] = True
+    wrong = ~own & (np.random.default_rng(0).random(own.shape) < 0.5)
+    judged = replace(prepared, collection=replace(prepared.collection, relevance=relevance_of(own, wrong)))
+    known = labels.analyse(judged, rank(judged, asked)[0], asked)
+    limited = labels.analyse(prepared, ranked, asked | {"extra_positives": 3})
+    ends = [one["bounds t2i"].bounds[0].highest for one in (wide, known, limited)]
+    assert ends[0] == pytest.approx(1)
+    assert ends[1] < 0.75
+    assert ends[2] == pytest.approx(wide["bounds t2i"].bounds[0].labelled + 0.3)
+    assert wide["no bounds t2i"] == ()
+    grades = Relevance.from_pairs(*np.nonzero(own), np.arange(180) + 1, n_queries=180, n_gallery=60)
+    graded = replace(prepared, collection=replace(prepared.collection, relevance=grades))
+    unequal = labels.analyse(graded, rank(graded, asked)[0], asked)
+    ((metric, why),) = unequal["no bounds t2i"]
+    assert metric == "nDCG@10"
+    assert why in repr(shown(unequal).bounds("t2i"))
+
+
+# ------------------------------------------------------------------------------------------------ what is shared
+
+
+def test_no_content_gives_the_same_numbers_and_no_name(tmp_path: Path) -> None:
+    data = paired_vectors(noise=1.6)
+    secret = np.array([f"heronwick-{number:02d}-otterburn" for number in range(60)])
+    np.savez(
+        tmp_path / "kestrelford.npz",
+        **{**data, "image_id": secret, "caption": np.array([f"plover {n}" for n in range(180)])},
+    )
+    source = f"embeddings:{tmp_path / 'kestrelford.npz'}"
+    judge = save(tmp_path / "lapwing.npz", (np.arange(60), np.arange(180)))
+    with np.load(tmp_path / "lapwing.npz") as file:
+        np.savez(tmp_path / "lapwing.npz", **{**{name: file[name] for name in file.files}, "image_id": secret})
+    found = {}
+    for share in ("full", "no-content"):
+        asked = parameters(source, share=share, judges=[judge])
+        prepared = vectors_of(load_collection(asked), None, asked)
+        asked["judged"] = written(tmp_path / "siskin.qrels", prepared, true_pairs(prepared), texts_ask=True)
+        evidence = labels.gather(prepared, asked)
+        hidden = withheld(prepared, asked)
+        private = {**private_parameters(asked), "judges": [], "judged": "", "evidence": evidence}
+        found[share] = labels.analyse(hidden, rank(hidden, asked)[0], private)
+    text = json.dumps([to_plain(one) for one in found["no-content"].values()])
+    assert "heronwick" in json.dumps([to_plain(one) for one in found["full"].values()])
+    for word in ("heronwick", "otterburn", "kestrelford", "lapwing", "plover", "siskin", str(tmp_path)):
+        assert word not in text
+    for direction in ("t2i", "i2t"):
+        full, hidden_one = (found[share][f"missing {direction}"] for share in ("full", "no-content"))
+        assert full.combined.tolist() == hidden_one.combined.tolist()
+        assert np.array_equal(full.evidence, hidden_one.evidence, equal_nan=True)
+        assert full.items.tolist() == hidden_one.items.tolist()
+    assert found["full"]["judged t2i hit@1"].value == found["no-content"]["judged t2i hit@1"].value
+
+
+# ---------------------------------------------------------------------------------------------------- the report
+
+
+def test_the_tables_say_what_the_results_hold(tmp_path: Path) -> None:
+    results = restored(labels.analyse(*world(tmp_path)))
+    found, section = results["missing t2i"], shown(results)
+    text = repr(section.missing("t2i"))
+    assert f"{found.n_pool:,} unlabelled pairs" in text
+    assert found.query_ids[0] in text
+    assert f"{100 * found.combined[0]:.0f}" in text
+    figure = section.missing_plot("t2i")
+    assert figure.text.startswith("[figure]")
+    assert len(figure.drawings) == 1
+    metric, n_open, _, _ = results["plan t2i"]
+    assert metric == "hit@1"
+    assert f"{n_open:,} queries could be moved" in repr(section.judged("t2i"))
+
+
+def test_without_labels_or_direction_a_sentence_says_why(tmp_path: Path) -> None:
+    prepared, ranked, asked = world(tmp_path)
+    nothing = Relevance.from_pairs([], [], n_queries=180, n_gallery=60)
+    blank = replace(prepared, collection=replace(prepared.collection, relevance=nothing))
+    assert labels.analyse(blank, ranked, asked) == {}
+    for method in ("missing", "missing_plot", "bounds", "judged"):
+        assert "nothing is known to be right" in repr(getattr(shown({}), method)("t2i"))
+        assert "one direction only" in repr(getattr(shown({}, "q2d"), method)(""))
+
+
+@pytest.fixture(scope="module")
+def vague() -> Callable[[str], World]:
+    from workbench import encoders
+
+    def made(labelled: str) -> World:
+        asked = parameters("scenes", n_images=60)
+        collection = scenes(n_images=60, seed=1, completeness=0.3, labels=labelled)
+        prepared = vectors_of(collection, encoders.load("tiny-clip"), asked)
+        return prepared, rank(prepared, asked)[0], asked
+
+    return made
+
+
+@pytest.mark.slow
+def test_own_labels_only_on_scenes(vague: Callable[[str], World]) -> None:
+    """Captions that say little, own pairs labelled: the first 30 candidates are nearly all true."""
+    prepared, ranked, asked = vague("own")
+    found = labels.analyse(prepared, ranked, asked)["missing t2i"]
+    true = truth(prepared.collection)
+    known = set(zip(true.queries.tolist(), true.items.tolist(), strict=True))
+    pairs = list(zip(found.queries.tolist(), found.items.tolist(), strict=True))[:30]
+    precision = np.mean([pair in known for pair in pairs])
+    chance = (true.n_positives - 300) / (300 * 59)
+    assert precision > 0.8 > 10 * chance, f"precision at 30: {precision:.2f}, among all unlabelled {chance:.3f}"
+    assert found.findings()[0].verdict == "look"
