@@ -373,11 +373,11 @@ def test_unreadable_items_are_all_listed(tmp_path: Path) -> None:
 def test_the_bank_is_hidden_too_and_may_not_hold_the_test() -> None:
     chosen = {"dataset": "scenes", "n_images": 12, "scenes_languages": ["en"], "share": "no-content", "bank": "val"}
     parameters = {**audit_schema().defaults, **chosen}
-    shown, bank, _ = _prepared(parameters, FirstPixels(), False, lambda line: None)
+    shown, bank, *_ = _prepared("audit", parameters, FirstPixels(), False, lambda line: None)
     for side in (shown.images, shown.texts, bank.images, bank.texts):
         assert side.ids[0].startswith(f"{side.modality}-")
     with pytest.raises(ValueError, match="12 images of the bank split 'test' are also in the scored split"):
-        _prepared({**parameters, "bank": "test"}, FirstPixels(), False, lambda line: None)
+        _prepared("audit", {**parameters, "bank": "test"}, FirstPixels(), False, lambda line: None)
 
 
 # --- share, encoders, documents --------------------------------------------------------------------------------------
