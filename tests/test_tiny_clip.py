@@ -145,11 +145,6 @@ def test_training_sees_the_pixels_that_the_encoder_sees(whole: Path, tmp_path: P
     np.testing.assert_array_equal(ids.numpy(), encoder.prepare("text", captions))
 
 
-def test_easy_scenes_come_first() -> None:
-    recipe = dataclasses.replace(SMALL, stages=((50, 1), (80, 2)))
-    assert [tiny_clip._most_objects(recipe, step) for step in (0, 49, 50, 79, 80, 999)] == [1, 1, 2, 2, 4, 4]
-
-
 def test_learning_rate_rises_and_falls() -> None:
     recipe = Recipe(steps=1000, learning_rate=1.0)
     rates = [tiny_clip._learning_rate(recipe, step) for step in (0, 24, 49, 400, 700, 850, 999)]

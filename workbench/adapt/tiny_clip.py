@@ -34,10 +34,8 @@ LANGUAGES = {"en": 0.45, "de": 0.45, "fr": 0.05, "es": 0.05}
 MEAN, STD = (0.72, 0.72, 0.73), (0.19, 0.18, 0.18)
 VISION = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
 TEXT = {"context_length": 40, "width": 128, "heads": 4, "layers": 2}
-STAGES = ((120, 1), (300, 2), (500, 3))
 SCHEMA = 1
 STEPS, BATCH_SIZE = 900, 256
-MOST_OBJECTS = 4
 SCENE_MERGES, EMOJI_MERGES, COMMON = 4000, 1500, 3  # words of emoji names that occur thrice teach the tokenizer
 WARM_UP, COOL_DOWN = 50, 0.3
 
@@ -48,9 +46,8 @@ class Recipe:
 
     steps, batch_size, seed : of the stream of ``scenes.training_batch`` and of the first weights. learning_rate : its
     peak, between a linear rise at the start and a linear fall at the end. weight_decay : of matrices only.
-    languages : share of the captions. stages : (step, most objects per scene before it), easy ones first; 4 after that.
-    bf16 : matrix products and convolutions of the training in bfloat16, weights in float32. embed_dim, vision, text :
-    the open_clip architecture. threads : of torch. dataset : where the batches come from; ``emoji`` has no stages.
+    languages : share of the captions. bf16 : matrix products and convolutions of the training in bfloat16, weights in
+    float32. embed_dim, vision, text : the open_clip architecture. threads : of torch. dataset : where the batches come from.
     """
 
     steps: int = STEPS
@@ -62,7 +59,6 @@ class Recipe:
     embed_dim: int = 128
     vision: Mapping[str, Any] = field(default_factory=lambda: dict(VISION))
     text: Mapping[str, Any] = field(default_factory=lambda: dict(TEXT))
-    stages: Sequence[tuple[int, int]] = STAGES
     bf16: bool = True
     threads: int = 2
     dataset: str = "scenes"
@@ -73,7 +69,7 @@ def recipe_for(dataset: str, **dials: Any) -> Recipe:
     if dataset.partition(":")[0] == "emoji":
         from workbench.datasets.emoji import LANGUAGES as named
 
-        dials = {"languages": dict.fromkeys(named, 1.0), "text": {**TEXT, "context_length": 64}, "stages": (), **dials}
+        dials = {"languages": dict.fromkeys(named, 1.0), "text": {**TEXT, "context_length": 64}, **dials}
     return Recipe(dataset=dataset, **dials)
 
 
@@ -257,10 +253,6 @@ def _learning_rate(recipe: Recipe, step: int) -> float:
     """Rising over 50 steps, constant, and falling linearly to zero over the last 30 %."""
     left = (recipe.steps - step) / max(1.0, COOL_DOWN * recipe.steps)
     return recipe.learning_rate * min(1.0, (step + 1) / WARM_UP, left)
-
-
-def _most_objects(recipe: Recipe, step: int) -> int:
-    return next((objects for end, objects in recipe.stages if step < end), MOST_OBJECTS)
 
 
 def _batch(run: _Run, step: int) -> tuple[Any, Any]:
