@@ -119,6 +119,15 @@ _OF_METRICS = {"nDCG": "jarvelin2002", "mINP": "ye2021"}
 _SOURCE = re.compile(r"^(?P<who>.+?), (?P<where>.*?)(?P<year>(?:19|20)\d\d)(?:, (?P<url>https?://\S+?))?(?:;.*)?$")
 
 
+_OF_RESULTS = {
+    "missing": "Chun et al., ECCV 2022, https://arxiv.org/abs/2204.03359",
+    "space": "Wang & Isola, ICML 2020, https://arxiv.org/abs/2005.10242",
+    "cka": "Kornblith et al., ICML 2019, https://arxiv.org/abs/1905.00414",
+    "consistency": "Nie et al., KDD 2024, https://arxiv.org/abs/2406.18254",
+}
+"""Where the idea of a result comes from, by the first word of its name."""
+
+
 def citation(run: Run) -> str:
     """The paragraph *How this was measured*, then one BibTeX entry per method that the run used.
 
@@ -169,6 +178,9 @@ def bibtex(run: Run) -> dict[str, str]:
     for name in dict.fromkeys(one.repair for one in getattr(results.get("repairs"), "outcomes", ())):
         key, entry = _of_source(name, METHODS[name].source)
         found.setdefault(key, entry)
+    for name, source in _OF_RESULTS.items():
+        if name in kinds:
+            found.setdefault(*_of_source(name, source))
     return found | _data_entry(manifest)
 
 
