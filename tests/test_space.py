@@ -320,3 +320,17 @@ def test_section_says_why_it_cannot() -> None:
     assert "both of modality 'text'" in section.analyse(same, ranked, PARAMETERS)["space not measured"].reasons[
         "mixed gallery t2i"
     ]  # fmt: skip
+
+
+def test_further_encoders_are_laid_beside_the_audited_one() -> None:
+    one, ranked = prepared()
+    turn = np.linalg.qr(np.random.default_rng(4).normal(size=(one.images.vectors.shape[1],) * 2))[0]
+    noise = np.random.default_rng(5).normal(size=one.texts.vectors.shape)
+    judges = {"turned": (one.images.vectors @ turn, one.texts.vectors @ turn), "noise": (one.images.vectors, noise)}
+    asked = {**PARAMETERS, "evidence": SimpleNamespace(judges=judges)}
+    found = section.analyse(one, ranked, asked)["cka judges"]
+    assert [(each.first, each.second) for each in found] == [
+        (side, name) for name in judges for side in ("images", "texts")
+    ]
+    assert [each.debiased for each in found[:3]] == pytest.approx([1, 1, 1])
+    assert found[3].debiased < 0.2

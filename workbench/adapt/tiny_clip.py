@@ -47,7 +47,8 @@ class Recipe:
     steps, batch_size, seed : of the stream of ``scenes.training_batch`` and of the first weights. learning_rate : its
     peak, between a linear rise at the start and a linear fall at the end. weight_decay : of matrices only.
     languages : share of the captions. bf16 : matrix products and convolutions of the training in bfloat16, weights in
-    float32. embed_dim, vision, text : the open_clip architecture. threads : of torch. dataset : where the batches come from.
+    float32. embed_dim, vision, text : the open_clip architecture. threads : of torch. dataset : where the batches come
+    from.
     """
 
     steps: int = STEPS

@@ -60,6 +60,8 @@ def analyse(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[
             mixed[name] = _mixed(one.direction, prepared, parameters, how)
         except ValueError as error:
             reasons[f"mixed gallery {name}"] = f"{error}."
+    if "evidence" in parameters and "cka" in results:
+        results["cka judges"] = _with_judges(prepared, parameters["evidence"].judges, parameters["seed"])
     return {**results, "mixed galleries": mixed, "space not measured": NotMeasured(reasons)}
 
 
@@ -79,6 +81,17 @@ def _of_the_space(prepared: Prepared, how: Mapping[str, Any]) -> tuple[dict[str,
     except ValueError as error:
         return results, {"cka": f"{error}."}
     return results, {}
+
+
+def _with_judges(
+    prepared: Prepared, judges: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int
+) -> tuple[SpaceSimilarity, ...]:
+    """The audited encoder's space of each side beside that of every further encoder."""
+    return tuple(
+        similarity_of_spaces(own.vectors, theirs, names=(f"{own.modality}s", name), seed=seed)
+        for name, sides in judges.items()
+        for own, theirs in zip((prepared.images, prepared.texts), sides, strict=True)
+    )
 
 
 def _one_text_per_image(own: np.ndarray, seed: int) -> np.ndarray:

@@ -42,7 +42,17 @@ class SpaceSection(AuditReport):
         ):
             for column, cell in zip(table, (name, html.number(value), "", words), strict=True):
                 table[column].append(cell)
-        return html.table(table, caption=_MEASURED)
+        parts = [html.table(table, caption=_MEASURED)]
+        if others := self.results.get("cka judges"):
+            beside = {
+                "of the same": [one.first for one in others],
+                "encoder": [one.second for one in others],
+                "CKA, debiased": [html.number(one.debiased) for one in others],
+                "shuffled rows": [_between(*one.band) for one in others],
+                "items": [f"{one.n:,}" for one in others],
+            }
+            parts.append(html.table(beside, caption="How alike other encoders lay out the same items; 1 is the same"))
+        return html.together(parts)
 
     def gap_map(self) -> Display:
         """Both sides on the two main directions of their common space: the map of the audit."""
