@@ -216,17 +216,20 @@ def _bounds(one: Ranked, parameters: Mapping[str, Any]) -> dict[str, Any]:
             )
         except ValueError as error:
             refused.append((metric, str(error)))
-    results: dict[str, Any] = {f"no bounds {name}": tuple(refused)}
     if not found:
-        return results
+        return {f"no bounds {name}": tuple(refused)}
     whole = replace(found[0], bounds=tuple(each.bounds[0] for each in found))
     rows = []
     if METRICS[parse_metric(whole.bounds[0].metric).name].aggregator != "median":
         for share in MISSING_SHARES:
             most = round(share * len(one.ranks.items))
-            bound = label_bounds(one.ranks, [whole.bounds[0].metric], in_total=most, **how).bounds[0]
+            try:
+                bound = label_bounds(one.ranks, [whole.bounds[0].metric], in_total=most, **how).bounds[0]
+            except ValueError as error:  # too many ways to share so large a budget
+                refused.append((f"{whole.bounds[0].metric} with {most:,} labels missing in all", str(error)))
+                continue
             rows.append((share, most, bound.lowest, bound.highest))
-    return results | {f"bounds {name}": whole, f"limits {name}": tuple(rows)}
+    return {f"no bounds {name}": tuple(refused), f"bounds {name}": whole, f"limits {name}": tuple(rows)}
 
 
 def _wrong_ranks(one: Ranked, parameters: Mapping[str, Any]) -> Ranks | None:
