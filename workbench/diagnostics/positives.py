@@ -32,6 +32,7 @@ AGREED_SOURCE = (
     "by mistake in 0 to 5.2 % of the queries of scenes, and in about 30 % where captions say little"
 )
 _CHUNK = 65_536
+MOST_CAPTIONS = 20
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
@@ -247,7 +248,7 @@ def caption_judge(
 ) -> PairJudge:
     """The captions as a judge: does the text say what the image's own captions say?
 
-    score(text, image) = max over the captions c of the image, c != text, of similarity(text, c)
+    score(text, image) = max over the first 20 captions c of the image, c != text, of similarity(text, c)
 
     text_image : (n_texts,) image of each text, -1 for none. similarity : of two texts, :func:`word_overlap` or
     ``vector_judge(texts, texts)``. texts_ask : the pairs are (text, image); False: (image, text).
@@ -262,8 +263,12 @@ def caption_judge(
 
     def judge(rows: IntArray, columns: IntArray) -> FloatArray:
         texts, images = (rows, columns) if texts_ask else (columns, rows)
+        parts = [slice(start, start + _CHUNK) for start in range(0, len(texts), _CHUNK)]
+        return np.concatenate([np.empty(0), *(best_of(texts[part], images[part]) for part in parts)])
+
+    def best_of(texts: IntArray, images: IntArray) -> FloatArray:
         begin = first[np.minimum(images, n_images)]
-        size = first[np.minimum(images + 1, n_images)] - begin
+        size = np.minimum(first[np.minimum(images + 1, n_images)] - begin, MOST_CAPTIONS)
         pair = np.repeat(np.arange(len(texts)), size)
         other = written[np.arange(len(pair)) - np.repeat(np.cumsum(size) - size - begin, size)]
         keep = (other != texts[pair]) & (group[other] == group[texts[pair]])
