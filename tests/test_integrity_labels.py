@@ -14,7 +14,7 @@ from worlds import paired_vectors, write_vectors
 
 from workbench.codec import from_plain, to_plain
 from workbench.datasets.scenes import scenes, truth
-from workbench.evaluate import completed
+from workbench.evaluate import completed, evaluate_into
 from workbench.evaluate.integrity import labels
 from workbench.evaluate.prepare import Prepared, load_collection, vectors_of
 from workbench.evaluate.ranking import Ranked, rank
@@ -23,6 +23,7 @@ from workbench.judging import estimable
 from workbench.metrics import per_query, ranks_from_scores
 from workbench.report import schema_of
 from workbench.report.integrity.labels import LabelsSection
+from workbench.runs import Run
 from workbench.types import Relevance
 
 World = tuple[Prepared, tuple[Ranked, ...], dict[str, Any]]
@@ -390,3 +391,22 @@ def test_own_labels_only_on_scenes(vague: Callable[[str], World]) -> None:
     chance = (true.n_positives - 300) / (300 * 59)
     assert precision > 0.8 > 10 * chance, f"precision at 30: {precision:.2f}, among all unlabelled {chance:.3f}"
     assert found.findings()[0].verdict == "look"
+
+
+def test_what_needs_content_is_done_before_it_is_withheld(tmp_path: Path) -> None:
+    schema, shown = schema_of("integrity"), {}
+    how = {"n_images": 12, "scenes_languages": ["en"], "n_resamples": 100, "metrics": ["hit@1"], "k": 5}
+    how |= {"templates": ["a photo of {}"], "other_split": "train"}
+    for share in ("full", "no-images", "no-content"):
+        asked = schema.check({**schema.defaults, **how, "share": share})
+        with evaluate_into(tmp_path, asked, report="integrity") as folder:
+            shown[share] = Run(folder.finish())
+    templates = [to_plain(run.results["templates t2i/hit@1"]) for run in shown.values()]
+    assert templates[0] == templates[1] == templates[2]
+    full, fewer, least = (run.results for run in shown.values())
+    assert len(full["leaks images"].levels) == len(fewer["leaks images"].levels) > len(least["leaks images"].levels)
+    missing = [one["missing t2i"].combined.tolist() for one in (full, fewer, least)]
+    assert missing[0] == missing[1] == missing[2]
+    caption = str(scenes(n_images=12, captions_per_image=5).texts.content[0])
+    for path in shown["no-content"].path.rglob("*"):
+        assert not path.is_file() or caption.encode() not in path.read_bytes(), path.name

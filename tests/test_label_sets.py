@@ -330,7 +330,7 @@ def coco(shared: Shared) -> dict[str, tuple[Pairs, Pairs]]:
 
 
 @pytest.fixture(scope="module")
-def test_split(coco: dict[str, tuple[Pairs, Pairs]]) -> Collection:
+def coco_split(coco: dict[str, tuple[Pairs, Pairs]]) -> Collection:
     """The 5K split with ids as the Karpathy file gives them: image paths, caption numbers."""
     pairs = sorted(coco["original"][0], key=lambda pair: (int(pair[0]), int(pair[1])))
     images = list(dict.fromkeys(image for image, _ in pairs))
@@ -353,11 +353,11 @@ def numbered(data: Collection) -> tuple[list[str], list[str]]:
     [("original", 5000, 25000, 25000, 25000), ("cxc", 5000, 24972, 35585, 35585), ("eccv", 1261, 1332, 22548, 11279)],
 )
 def test_published_counts(
-    shared: Shared, coco: dict[str, tuple[Pairs, Pairs]], test_split: Collection, name: str, n_images: int,
+    shared: Shared, coco: dict[str, tuple[Pairs, Pairs]], coco_split: Collection, name: str, n_images: int,
     n_texts: int, n_backward: int, n_forward: int,
 ) -> None:  # fmt: skip
     """Counts of the table in the README of ECCV Caption; two of its 22,550 captions are not in the 25,000."""
-    found = label_set(both(shared, name), test_split)
+    found = label_set(both(shared, name), coco_split)
     assert found.name == name
     assert found.forward is not None
     assert found.backward is not None
@@ -365,7 +365,7 @@ def test_published_counts(
         n_images, n_texts,
     )  # fmt: skip
     assert (found.backward.n_positives, found.forward.n_positives) == (n_backward, n_forward)
-    images, texts = numbered(test_split)
+    images, texts = numbered(coco_split)
     assert right(found.backward, images, texts) == coco[name][0] - module.BEYOND_FIVE
     assert {(image, text) for text, image in right(found.forward, texts, images)} == coco[name][1]
     assert len(found.notes) == (name == "eccv")
@@ -390,12 +390,12 @@ def test_eccv_files_are_not_transposes_of_each_other(coco: dict[str, tuple[Pairs
 
 
 def test_the_threshold_is_the_one_behind_the_published_positives(
-    shared: Shared, coco: dict[str, tuple[Pairs, Pairs]], test_split: Collection
+    shared: Shared, coco: dict[str, tuple[Pairs, Pairs]], coco_split: Collection
 ) -> None:
     path = shared("data/cxc/sits_test.csv.gz")
-    found = label_set(str(path), test_split)
+    found = label_set(str(path), coco_split)
     assert found.forward is not None
-    texts, images = numbered(test_split)[::-1]
+    texts, images = numbered(coco_split)[::-1]
     assert {(image, text) for text, image in right(found.forward, texts, images)} == coco["cxc"][0]
     assert len(found.forward.items) == 44833
     with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -406,11 +406,11 @@ def test_the_threshold_is_the_one_behind_the_published_positives(
         assert np.array_equal(grades[grades > 0], [score for score in scores if score >= threshold])
 
 
-def test_other_files_of_cxc_are_refused_by_name(shared: Shared, test_split: Collection) -> None:
+def test_other_files_of_cxc_are_refused_by_name(shared: Shared, coco_split: Collection) -> None:
     with pytest.raises(ValueError, match=r"judges pairs of one side \(image1, image2\)"):
-        label_set(str(shared("data/cxc/sis_test.csv.gz")), test_split)
+        label_set(str(shared("data/cxc/sis_test.csv.gz")), coco_split)
     with pytest.raises(ValueError, match=r"texts in sits_val.csv.gz are not in 'ours'"):
-        label_set(str(shared("data/cxc/sits_val.csv.gz")), test_split)
+        label_set(str(shared("data/cxc/sits_val.csv.gz")), coco_split)
 
 
 # --- metrics, by loops written from the definitions ------------------------------------------------------------------
@@ -577,10 +577,10 @@ def value(found: LabelSets, direction: str, metric: str, labels: str, what: str 
 
 
 def test_an_oracle_of_the_original_pairs_then_those_of_eccv(
-    coco: dict[str, tuple[Pairs, Pairs]], test_split: Collection
+    coco: dict[str, tuple[Pairs, Pairs]], coco_split: Collection
 ) -> None:
     """One axis per image; a caption has 1 on its own, 1/2 where ECCV's caption file says it is right too."""
-    data, sets = restricted(test_split, coco, 300)
+    data, sets = restricted(coco_split, coco, 300)
     images, texts = np.eye(300), np.eye(300)[data.text_image]
     eccv = sets["eccv"].forward
     assert eccv is not None
@@ -615,10 +615,10 @@ def test_an_oracle_of_the_original_pairs_then_those_of_eccv(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_more_right_pairs_can_only_raise_a_hit(
-    coco: dict[str, tuple[Pairs, Pairs]], test_split: Collection, seed: int
+    coco: dict[str, tuple[Pairs, Pairs]], coco_split: Collection, seed: int
 ) -> None:
     """Random vectors: where a set holds another one, no query loses its hit; a fraction may well fall."""
-    data, sets = restricted(test_split, coco, 200)
+    data, sets = restricted(coco_split, coco, 200)
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(200, 8))
     texts = images[data.text_image] + rng.normal(size=(len(data.texts), 8)) * 1.5
@@ -631,16 +631,16 @@ def test_more_right_pairs_can_only_raise_a_hit(
 
 @pytest.mark.slow
 def test_the_whole_split_against_the_official_loops(
-    shared: Shared, coco: dict[str, tuple[Pairs, Pairs]], test_split: Collection
+    shared: Shared, coco: dict[str, tuple[Pairs, Pairs]], coco_split: Collection
 ) -> None:
     """25,000 x 5,000 planted vectors; the values of ECCV's own definition, also with the two pairs it cannot find."""
     rng = np.random.default_rng(5)
     images = rng.normal(size=(5000, 16)).astype(np.float32)
-    texts = (images[test_split.text_image] + 1.2 * rng.normal(size=(25000, 16))).astype(np.float32)
-    ranked = ranked_of(test_split, images, texts)
-    sets = label_sets([both(shared, "eccv"), both(shared, "cxc")], test_split)
+    texts = (images[coco_split.text_image] + 1.2 * rng.normal(size=(25000, 16))).astype(np.float32)
+    ranked = ranked_of(coco_split, images, texts)
+    sets = label_sets([both(shared, "eccv"), both(shared, "cxc")], coco_split)
     found = compare_labels(ranked, sets, ["hit@1"], n_resamples=100)
-    names = numbered(test_split)
+    names = numbered(coco_split)
     matrices = texts.astype(float) @ images.T.astype(float), images.astype(float) @ texts.T.astype(float)
     for direction, matrix, pairs, (items, queries) in (
         ("t2i", matrices[0], {(t, i) for i, t in coco["eccv"][1]}, names),

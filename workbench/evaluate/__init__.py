@@ -129,7 +129,7 @@ def _prepared(
     report: str, parameters: Mapping[str, Any], encoder: Any, progress: bool | None, say: Callable[[str], None]
 ) -> tuple[Prepared, Prepared | None, TextCoverage | None, dict[str, Any]]:
     """What is scored, without what must not be shown; the bank of the repairs; how the encoder read the texts; and what
-    the integrity report has to see before anything is withheld."""
+    the report has to see before anything is withheld."""
     prepared = prepare(parameters, encoder, progress=progress)
     say(prepared.counts.line())
     bank = prepare_bank(prepared, parameters, progress=progress)

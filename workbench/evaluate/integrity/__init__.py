@@ -44,6 +44,7 @@ def gather(
     return evidence | {
         "label files": label_sets.gather(prepared, parameters),
         "seen": copies.gather(prepared, parameters, progress=progress),
+        "templated": consistency.gather(prepared, parameters, progress=progress),
     }
 
 

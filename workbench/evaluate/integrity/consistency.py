@@ -198,21 +198,30 @@ def _cycles(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[
     return {f"cycle {found.direction}": found for found in both[: len(ranked)]}
 
 
-def _prompts(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The same texts under every template that is asked for; nothing without an encoder and the words."""
+def gather(prepared: Prepared, parameters: Mapping[str, Any], *, progress: bool | None = None) -> dict[str, Any]:
+    """Template -> vectors of the texts under it, the own one first; encoded before the words are withheld. Empty where
+    no template is asked for, or there is no encoder or nothing to encode."""
     wanted, texts = parameters.get("templates", []), prepared.collection.texts
-    if not wanted:
+    if not wanted or prepared.encoder is None or not len(texts.content):
         return {}
-    if prepared.encoder is None or not len(texts.content) or not prepared.judged:
+    outer = parameters["text_template"] or "{}"
+    vectors: dict[str, Any] = {outer: prepared.texts.vectors}  # type: ignore[union-attr]
+    how = {"batch_size": parameters["batch_size"], "similarity": parameters["similarity"], "progress": progress}
+    for template in wanted:
+        encoded = encode(templated(prepared.encoder, template), texts, **how)
+        vectors.setdefault(outer.replace("{}", template), encoded.embeddings.vectors)
+    return vectors
+
+
+def _prompts(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The same texts under every template that is asked for, as :func:`gather` encoded them; gathered here without."""
+    if not parameters.get("templates"):
+        return {}
+    vectors = parameters["templated"] if "templated" in parameters else gather(prepared, parameters, progress=False)
+    if not vectors or not prepared.judged:
         return {
             "templates not measured": "It takes an encoder, the words of the texts, and something known to be right."
         }
-    outer = parameters["text_template"] or "{}"
-    vectors: dict[str, Any] = {outer: prepared.texts.vectors}  # type: ignore[union-attr]
-    for template in wanted:
-        how = {"batch_size": parameters["batch_size"], "similarity": parameters["similarity"], "progress": False}
-        encoded = encode(templated(prepared.encoder, template), texts, **how)
-        vectors.setdefault(outer.replace("{}", template), encoded.embeddings.vectors)
     results = {}
     for one in ranked:
         metrics = [name for name in one.values if higher_is_better(name)][:1]
