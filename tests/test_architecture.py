@@ -12,11 +12,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "workbench"
 LAYERS = [
     {"types", "failures", "files", "shipped", "threads"},
-    {"metrics", "statistics", "search", "codec", "meter", "parameters"},
+    {"metrics", "statistics", "search", "compose", "fusion", "codec", "meter", "parameters"},
     {"normalize"},
     {"datasets"},
     {"encoders"},
     {"adapt", "diagnostics"},
+    {"studies"},
     {"plots"},
     {"html"},
     {"judging"},

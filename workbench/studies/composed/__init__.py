@@ -1,0 +1,1 @@
+"""Studies of this family; see :mod:`workbench.studies`."""
