@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "workbench"
 LAYERS = [
     {"types", "failures", "files", "shipped", "threads"},
-    {"metrics", "statistics", "search", "compose", "fusion", "codec", "meter", "parameters"},
+    {"metrics", "statistics", "search", "compose", "fusion", "codec", "machine", "meter", "parameters"},
     {"normalize"},
     {"datasets"},
     {"encoders"},

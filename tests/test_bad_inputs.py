@@ -361,8 +361,10 @@ def problems(*texts: str) -> str:
 CASES: dict[str, tuple[Bad, ...]] = {
     "Commands and parameters": (
         Bad("a misspelt command", "evalute", nothing, "Error: no command 'evalute'; did you mean 'evaluate'?"),
-        Bad("a command of a later version", "studies list", nothing,
-            "Error: 'studies' (the papers as experiments) is reserved for a later version"),
+        Bad("a study that does not exist", "studies run S60", nothing, "Error: no study of 'S60'; did you mean S06?"),
+        Bad("a study of a misspelt command", "studies lst", nothing, "Error: no command 'lst'; did you mean 'list'?"),
+        Bad("too few seeds", "studies run S06 --seeds 1", nothing,
+            "Error: Invalid value for '--seeds': 1 is not in the range x>=2."),
         Bad("an unknown report", "report adit", nothing, "error: no report is called 'adit'; there is audit, compare, "
             "hubness, integrity, reproducibility"),
         Bad("a dry run of what computes nothing", """report compare --dry-run -p runs=["a"]""", nothing,

@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 
 from tests.worlds import write_vectors
 from workbench.cli import main
-from workbench.cli.group import RESERVED
 
 
 def run(*arguments: str) -> Result:
@@ -56,13 +55,6 @@ def test_bad_input_exits_with_2(arguments: tuple[str, ...], words: str) -> None:
     assert done.exit_code == 2
     assert words in done.stderr
     assert "Traceback" not in done.output
-
-
-@pytest.mark.parametrize("name", RESERVED)
-def test_reserved_names_say_so(name: str) -> None:
-    done = run(name)
-    assert done.exit_code == 2
-    assert "reserved for a later version" in done.stderr
 
 
 def test_failure_exits_with_1(vectors: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

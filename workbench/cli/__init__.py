@@ -18,6 +18,7 @@ from workbench.cli.compare import cite, compare
 from workbench.cli.exchange import export, import_
 from workbench.cli.group import Group, dry_run, fail_on, out_option, parameters_option, quiet, say
 from workbench.cli.replay import replay
+from workbench.cli.studies import studies
 from workbench.cli.verify import verify
 
 LISTED = ["all", "datasets", "encoders", "metrics", "repairs", "reports", "parameters"]
@@ -215,5 +216,5 @@ def _exit_by_verdict(folder: Path, fail_on: str | None) -> None:
         sys.exit(3)
 
 
-for command in (compare, cite, replay, verify, export, import_):
+for command in (compare, cite, replay, verify, export, import_, studies):
     main.add_command(command)

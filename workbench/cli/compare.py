@@ -69,15 +69,18 @@ def _exit_by_policy(folder: Path) -> None:
 
 
 @click.command("cite")
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN|STUDY")
 def cite(path: Path) -> None:
-    """Print how a run was measured, as a paragraph, and BibTeX of the methods that it used.
+    """Print how a run was measured, as a paragraph, and BibTeX of the methods that it used; or cite a studied paper.
 
     \b
     workbench cite runs/NAME
     workbench cite runs/NAME > measured.txt
+    workbench cite S06
     """
-    from workbench.report.cite import citation
+    from workbench.report.cite import citation, study_citation
     from workbench.runs import Run
+    from workbench.studies import STUDIES
 
-    click.echo(citation(Run(path)))
+    known = str(path) in STUDIES and not path.exists()
+    click.echo(study_citation(str(path)) if known else citation(Run(path)))

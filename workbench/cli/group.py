@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-RESERVED = {"studies": "the papers as experiments"}
-
 
 class Group(click.Group):
     """Suggests the nearest command, and turns bad input into exit code 2 with its message."""
@@ -18,8 +16,6 @@ class Group(click.Group):
         import difflib
 
         name = args[0] if args else ""
-        if name in RESERVED:
-            raise click.UsageError(f"{name!r} ({RESERVED[name]}) is reserved for a later version")
         if name and not name.startswith("-") and name not in self.commands:
             near = difflib.get_close_matches(name, self.commands, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "see `workbench --help`"

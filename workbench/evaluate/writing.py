@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +15,7 @@ from workbench.evaluate.analysis import Analysis, Ranked
 from workbench.evaluate.prepare import Prepared
 from workbench.evaluate.scores import definitions, first_positive
 from workbench.files import canonical_hash, write_atomically, write_json
+from workbench.machine import git_revision, hardware, versions
 from workbench.meter import Meter
 from workbench.runs import (
     SCHEMA,
@@ -29,13 +26,8 @@ from workbench.runs import (
     write_parquet,
     write_trec,
 )  # fmt: skip
-from workbench.threads import thread_count
 from workbench.types import Embeddings, RankedLists
 
-REPORTED_VERSIONS = (
-    "numpy", "scipy", "scikit-learn", "torch", "torchvision", "open_clip_torch", "pillow", "matplotlib", "pandas",
-    "pyarrow", "papermill", "nbconvert", "umap-learn",
-)  # fmt: skip
 TIE_RULE = "expected value under random tie order; lists order equal scores by ascending item id"
 SCORE_RULE = "float64 dot product of the stored float32 vectors, summed in a fixed order"
 NOT_HASHED = ("run", "memory_mb", "keep_embeddings")
@@ -91,7 +83,7 @@ def write_manifest(
         {
             "schema": SCHEMA,
             "workbench": workbench.__version__,
-            "git_revision": _git_revision(),
+            "git_revision": git_revision(),
             "report": report,
             "files": file_digests(path),
             "parameters": {name: parameters[name] for name in (parameters if shown is None else shown)},
@@ -100,8 +92,8 @@ def write_manifest(
             "protocol": protocol(prepared, parameters),
             "notes": list(prepared.notes),
             "vectors": {"from cache": prepared.n_cached, "encoded now": prepared.n_encoded},
-            "versions": _versions(),
-            "hardware": _hardware(),
+            "versions": versions(),
+            "hardware": hardware(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "seconds": {name: round(seconds, 3) for name, seconds in meter.seconds.items()},
             "peak_memory_bytes": meter.peak_bytes,
@@ -267,39 +259,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in REPORTED_VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _hardware() -> dict[str, Any]:
-    import psutil
-
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "threads": thread_count(),
-    }
-
-
-def _git_revision() -> str:
-    """The revision of a checkout, with ``+changes`` when files differ from it; "not a checkout" in a wheel."""
-    root = Path(workbench.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return "not a checkout"
-    try:
-        revision = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=40"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "git did not answer"
-    return revision.stdout.strip()

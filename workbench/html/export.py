@@ -151,7 +151,7 @@ def _markdown(toc: list[dict[str, Any]]) -> Callable[..., str]:
     class Renderer(IPythonRenderer):  # type: ignore[misc]
         def heading(self, text: str, level: int, **attrs: Any) -> str:
             words = html.unescape(re.sub(r"<[^>]+>", "", text)).strip()
-            name = _unused(re.sub(r"\W+", "-", words.lower()).strip("-") or "section", used)
+            name = _unused(anchor(words), used)
             if level in (2, 3):
                 toc.append({"level": level, "id": name, "html": escape(words)})
             return f'<h{level} id="{escape(name)}">{text}</h{level}>\n'
@@ -174,6 +174,15 @@ def _markdown(toc: list[dict[str, Any]]) -> Callable[..., str]:
         return MarkdownWithMath(renderer=Renderer(escape=False, attachments=attachments)).render(source)
 
     return convert
+
+
+def anchor(heading: str) -> str:
+    """The id that a heading gets in a page, where no heading before it has the same.
+
+    >>> anchor("S06 Dual banks: a study")
+    's06-dual-banks-a-study'
+    """
+    return re.sub(r"\W+", "-", heading.lower()).strip("-") or "section"
 
 
 def _formula(tex: str, *, block: bool) -> str:

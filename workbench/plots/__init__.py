@@ -6,6 +6,7 @@ Colours are Okabe-Ito. A meaning is never carried by colour alone: every style a
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,6 +73,20 @@ def panels(size: Size = "wide", columns: int = 2, *, share: bool = True) -> tupl
     fig = Figure(figsize=SIZES[size], dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(fig)
     axes = tuple(fig.subplots(1, columns, squeeze=False, sharex=share, sharey=share)[0])
+    for ax in axes:
+        _plain(ax)
+    return fig, axes
+
+
+def stacked(rows: Sequence[int], *, width: float = 9.0) -> tuple[Figure, tuple[Axes, ...]]:
+    """A new figure with axes one below the other, each as high as its number of rows needs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    heights = [0.34 * n + 0.75 for n in rows]
+    fig = Figure(figsize=(width, sum(heights) + 0.3), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(fig)
+    axes = tuple(fig.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0])
     for ax in axes:
         _plain(ax)
     return fig, axes

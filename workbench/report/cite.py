@@ -152,6 +152,33 @@ def measured(run: Run) -> str:
     return " ".join(part for part in (tool, *said, *metrics, digest) if part)
 
 
+def study_citation(key: str) -> str:
+    """What was asked of a paper, as a sentence, then BibTeX of the paper and of this package.
+
+    >>> from workbench.studies import STUDIES
+    >>> bool(STUDIES) and study_citation(next(iter(STUDIES))).startswith("How this was measured")
+    True
+    """
+    from workbench import __version__
+    from workbench.machine import git_revision
+    from workbench.studies import STUDIES
+
+    card = STUDIES[key].card
+    last = card.authors[0].split()[-1]
+    name = f"{safe_key(last)}{card.year}{safe_key(card.title.split()[0])}"
+    lines = {"title": _inside(card.title), "author": _inside(" and ".join(card.authors)),
+             "howpublished": _inside(card.venue), "year": str(card.year), "url": card.link}  # fmt: skip
+    entry = f"@misc{{{name},\n" + ",\n".join(f"  {field} = {{{value}}}" for field, value in lines.items()) + "\n}"
+    own = ENTRIES["workbench"].format(version=__version__, revision=git_revision()[:12])
+    said = (
+        f"The claim \u201c{card.claim}\u201d ({', '.join(card.authors)}, {card.venue} {card.year}) was measured as the "
+        f"study {card.key} of retrieval-workbench {__version__}. Conditions: {card.conditions} Baselines: {card.tuned} "
+        "A claim holds where the 95 % interval over seeds of the difference to the strongest control lies at or above "
+        "the least difference that counts."
+    )
+    return f"How this was measured\n\n{said}\n\n{entry}\n\n{own}\n"
+
+
 def _is_metric(name: str) -> bool:
     try:
         parse_metric(name.split(", ")[0])

@@ -14,13 +14,13 @@ on), where it is useful without the study.
 
 from __future__ import annotations
 
-from workbench.studies.ledger import StudyResult, ledger, run_studies, run_study
+from workbench.studies.ledger import StudyResult, ledger, read_ledger, restored, run_studies, run_study
 from workbench.studies.study import SIZES, Arms, Card, Claim, Facts, Size, Study
 from workbench.studies.verdict import Judged, Verdict, judge, with_fake
 
 __all__ = [
     "SIZES", "STUDIES", "Arms", "Card", "Claim", "Facts", "Judged", "Size", "Study", "StudyResult", "Verdict", "judge",
-    "ledger", "run_studies", "run_study", "with_fake",
+    "ledger", "read_ledger", "restored", "run_studies", "run_study", "with_fake",
 ]  # fmt: skip
 
 STUDIES: dict[str, Study] = {}

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from workbench.files import canonical_hash, write_json
 from workbench.studies.identity import code_digest
-from workbench.studies.study import Arms, Claim, Facts, Size, Study
+from workbench.studies.study import Arms, Card, Claim, Facts, Size, Study
 from workbench.studies.verdict import Verdict, judge, with_fake
 from workbench.types import Embeddings, Relevance
 
@@ -23,22 +23,22 @@ SCHEMA = 1
 class StudyResult:
     """A study measured: the arms of every seed, the published numbers, the verdict, and the verdict on the fake.
 
-    code : digest of the sources the numbers follow from. seconds : per seed. data : what the numbers were measured on,
-    "" for the worlds of the study itself.
+    family : the notebook it is told in. blind : arms that know nothing. seconds : per seed; stated : the cost the study
+    promises for all of them. code : digest of the sources the numbers follow from. data : what the numbers were
+    measured on, "" for the worlds of the study itself.
     """
 
-    study: Study
+    card: Card
+    family: str
+    claims: tuple[Claim, ...]
+    blind: tuple[str, ...]
     size: Size
     seeds: tuple[Arms, ...]
     facts: Facts
     seconds: tuple[float, ...]
+    stated: float
     code: str
     data: str = ""
-
-    @property
-    def claims(self) -> tuple[Claim, ...]:
-        """The claims that are judged: the study's own, or those that can be asked of somebody's embeddings."""
-        return self.study.own_claims if self.data else self.study.claims
 
     @property
     def verdict(self) -> Verdict:
@@ -50,26 +50,51 @@ class StudyResult:
         """What would follow, had the imitation been measured in the place of the mechanism."""
         return judge([with_fake(one) for one in self.claims], self.seeds, self.facts)
 
+    def values(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """condition -> arm -> value of every seed, published values after the measured ones."""
+        measured = {
+            condition: {arm: tuple(one[condition][arm] for one in self.seeds) for arm in arms}
+            for condition, arms in (self.seeds[0] if self.seeds else {}).items()
+        }
+        return measured | {condition: dict(arms) for condition, arms in self.facts.items()}
+
+    def roles(self) -> dict[tuple[str, str], str]:
+        """(condition, arm) -> what the arm is to the claims: mechanism, imitation, knows nothing, or control."""
+        found = {(condition, arm): "knows nothing" for condition, arms in self.values().items() for arm in arms
+                 if arm in self.blind}  # fmt: skip
+        found |= {(one.condition, one.fake): "imitation" for one in self.claims if one.fake not in self.blind}
+        return found | {(one.condition, one.arm): "mechanism" for one in self.claims}
+
     def table(self) -> list[dict[str, Any]]:
         """One row per condition and arm: mean and standard deviation over seeds; published values are marked."""
-        rows = []
-        for condition, arms in (self.seeds[0] if self.seeds else {}).items():
-            for arm in arms:
-                values = [one[condition][arm] for one in self.seeds]
-                rows.append(_row(condition, arm, values, "measured"))
-        for condition, published in self.facts.items():
-            rows += [_row(condition, arm, list(values), "published") for arm, values in published.items()]
-        return rows
+        return [
+            _row(condition, arm, values, "published" if condition in self.facts else "measured")
+            for condition, arms in self.values().items()
+            for arm, values in arms.items()
+        ]
 
     def flat(self) -> dict[str, Any]:
-        """What the ledger keeps of it: plain values."""
+        """What the ledger keeps of it: plain values, and the verdicts that follow from them."""
         return {
-            "card": asdict(self.study.card), "family": self.study.family, "size": self.size, "data": self.data,
-            "code": self.code, "seconds": list(self.seconds), "stated_seconds": self.study.seconds[self.size],
+            "card": asdict(self.card), "family": self.family, "size": self.size, "data": self.data,
+            "verdict": self.verdict.flat(), "fake": self.fake.flat(), "blind": list(self.blind),
+            "claims": [asdict(one) for one in self.claims],
             "seeds": [{condition: dict(arms) for condition, arms in one.items()} for one in self.seeds],
             "facts": {name: {arm: list(v) for arm, v in arms.items()} for name, arms in self.facts.items()},
-            "blind": list(self.study.blind), "verdict": self.verdict.flat(), "fake": self.fake.flat(),
+            "seconds": list(self.seconds), "stated": self.stated, "code": self.code,
         }  # fmt: skip
+
+
+def restored(entry: Mapping[str, Any]) -> StudyResult:
+    """A result from what the ledger keeps of it; its verdict is computed anew."""
+    card = {**entry["card"], "authors": tuple(entry["card"]["authors"])}
+    card["deviations"] = tuple(card["deviations"])
+    claims = tuple(Claim(**{**one, "controls": tuple(one["controls"])}) for one in entry["claims"])
+    facts = {name: {arm: tuple(v) for arm, v in arms.items()} for name, arms in entry["facts"].items()}
+    return StudyResult(
+        Card(**card), entry["family"], claims, tuple(entry["blind"]), entry["size"], tuple(entry["seeds"]), facts,
+        tuple(entry["seconds"]), entry["stated"], entry["code"], entry["data"],
+    )  # fmt: skip
 
 
 def _row(condition: str, arm: str, values: Sequence[float], source: str) -> dict[str, Any]:
@@ -113,7 +138,11 @@ def run_study(
         if done is not None:
             done(seed, known)
     facts = study.facts() if study.facts is not None and data is None else {}
-    return StudyResult(study, size, tuple(seeds), facts, tuple(seconds), code, "" if data is None else data[0])
+    claims = study.claims if data is None else study.own_claims
+    return StudyResult(
+        study.card, study.family, claims, study.blind, size, tuple(seeds), facts, tuple(seconds), study.seconds[size],
+        code, "" if data is None else data[0],
+    )  # fmt: skip
 
 
 def _plain(arms: Arms) -> dict[str, dict[str, float]]:
@@ -126,14 +155,15 @@ def _digest(data: tuple[str, Embeddings, Embeddings, Relevance] | None) -> str:
     if data is None:
         return ""
     whole = hashlib.sha256()
-    for part in (data[1].vectors, data[2].vectors, data[3].query_index, data[3].gallery_index):
+    for part in (data[1].vectors, data[2].vectors, data[3].indptr, data[3].items):
         whole.update(part.tobytes())
     return whole.hexdigest()[:16]
 
 
 def run_studies(
-    studies: Sequence[Study], *, size: Size, n_seeds: int | None, folder: Path, progress: bool = True
-) -> tuple[StudyResult, ...]:
+    studies: Sequence[Study], *, size: Size, n_seeds: int | None = None, folder: Path | None = None,
+    data: tuple[str, Embeddings, Embeddings, Relevance] | None = None, progress: bool = True,
+) -> tuple[StudyResult, ...]:  # fmt: skip
     """Several studies with a bar over all their seeds; each finished seed is kept at once."""
     from tqdm import tqdm
 
@@ -142,9 +172,8 @@ def run_studies(
     with tqdm(total=total, desc="studies", unit="seed", disable=not progress, file=sys.stderr) as bar:
         for study in studies:
             bar.set_postfix_str(study.key)
-            results.append(
-                run_study(study, size=size, n_seeds=n_seeds, folder=folder, done=lambda seed, known: bar.update())
-            )
+            told = lambda seed, known: bar.update()  # noqa: E731
+            results.append(run_study(study, size=size, n_seeds=n_seeds, folder=folder, data=data, done=told))
     return tuple(results)
 
 
@@ -152,5 +181,18 @@ def ledger(results: Sequence[StudyResult], manifest: Mapping[str, Any]) -> dict[
     """The ledger as plain values: all results by paper with the manifest of the run that made them."""
     entries: dict[str, list[dict[str, Any]]] = {}
     for one in results:
-        entries.setdefault(one.study.key, []).append(one.flat())
+        entries.setdefault(one.card.key, []).append(one.flat())
     return {"schema": SCHEMA, "manifest": dict(manifest), "studies": dict(sorted(entries.items()))}
+
+
+def read_ledger(path: Path) -> tuple[dict[str, Any], tuple[StudyResult, ...]]:
+    """Manifest and results of a ledger file. Errors: another schema, a file that is no ledger."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"{path.name} has schema {content['schema']}; this version reads {SCHEMA}")
+        return content["manifest"], tuple(restored(one) for found in content["studies"].values() for one in found)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path.name} is no ledger of studies ({error}); `workbench studies run` writes one"
+        ) from error

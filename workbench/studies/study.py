@@ -119,4 +119,4 @@ class Study:
     @property
     def family(self) -> str:
         """The folder the study lives in, which is the notebook it is told in."""
-        return self.measure.__module__.split(".")[-2]
+        return "".join(self.measure.__module__.split(".")[-2:-1])

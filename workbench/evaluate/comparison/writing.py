@@ -14,6 +14,7 @@ from workbench.evaluate.comparison.findings import findings
 from workbench.evaluate.comparison.tables import write_tables
 from workbench.evaluate.scores import definitions
 from workbench.files import canonical_hash, write_json
+from workbench.machine import git_revision, hardware, versions
 from workbench.meter import Meter
 from workbench.runs import SCHEMA, file_digests, results_json, safe_name, write_parquet
 
@@ -82,15 +83,13 @@ def _per_query(found: Compared) -> dict[str, Any]:
 
 
 def _manifest(path: Path, found: Compared, parameters: Mapping[str, Any], meter: Meter) -> dict[str, Any]:
-    from workbench.evaluate.writing import _git_revision, _hardware, _versions
-
     base = found.runs[found.baseline].manifest
     widths = [run.manifest["parameters"].get("share", "full") for run in (*found.runs, *found.validation)]
     own = {name: Path(str(parameters[name])).name for name in ("published", "policy") if parameters[name]}
     own |= {"baseline": found.systems[found.baseline].folder} if parameters["baseline"] else {}
     folders = [run.path.resolve().name for run in (*found.runs, *found.validation)]
     return {
-        "schema": SCHEMA, "workbench": workbench.__version__, "git_revision": _git_revision(), "report": "compare",
+        "schema": SCHEMA, "workbench": workbench.__version__, "git_revision": git_revision(), "report": "compare",
         "files": file_digests(path),
         "parameters": {**parameters, **own, "runs": folders, "run": ""},
         "share": min(widths, key=WIDTHS.index),
@@ -99,7 +98,7 @@ def _manifest(path: Path, found: Compared, parameters: Mapping[str, Any], meter:
              "content_hash": one.content_hash} for one in found.systems
         ],
         "card": base["card"], "encoder": {"source": ", ".join(dict.fromkeys(one.encoder for one in found.systems))},
-        "protocol": _protocol(found, parameters), "versions": _versions(), "hardware": _hardware(),
+        "protocol": _protocol(found, parameters), "versions": versions(), "hardware": hardware(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": {name: round(seconds, 3) for name, seconds in meter.seconds.items()},
         "peak_memory_bytes": meter.peak_bytes,
