@@ -17,8 +17,8 @@ def test_normalisers_by_hand() -> None:
 
 
 def test_mean_ap_against_a_loop_over_orders() -> None:
-    world, dice = exhaustive._world(1, 40), np.random.default_rng(0)
-    scores = dice.standard_normal((world.all.n_queries, 40))
+    world, dice = exhaustive._world(1, 60), np.random.default_rng(0)
+    scores = dice.standard_normal((world.all.n_queries, 60))
     total = 0.0
     for row in range(len(scores)):
         right = set(world.all.row(row)[0].tolist())

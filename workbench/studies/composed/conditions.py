@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,27 +24,20 @@ import numpy.typing as npt
 
 from workbench.adapt.combiner import Combiner, train_combiner
 from workbench.compose import Mixing
-from workbench.datasets.scenes.templates import (
-    TASKS,
-    Templates,
-    evaluate_scores,
-    evaluate_templates,
-    make_templates,
-)
+from workbench.datasets.scenes.templates import TASKS, Templates, make_templates
 from workbench.datasets.scenes.triplets import Edge, caption_graph, mine_triplets
 from workbench.datasets.scenes.world import Dice, Scene, sample_in_split, sample_statement
+from workbench.metrics import forced_choice
 from workbench.studies.encoded import tiny_clip
 from workbench.studies.study import Arms, Card, Claim, Size, Study
-from workbench.types import FloatArray
+from workbench.types import FloatArray, unit_vectors
 
 N_GALLERY, N_DISTRACTORS = 15, 4
-GRID = tuple(
-    Mixing(weight, inputs, path)
-    for inputs, path in (("unit", "line"), ("raw", "line"), ("unit", "arc"))
-    for weight in (np.arange(21) / 20).tolist()
-)
+WEIGHTS = tuple((np.arange(21) / 20).tolist())
 MEAN, TWO, CONSTANT = "mean of the four tasks", "two of the four tasks", "a scorer that knows nothing"
-AVERAGES = ("average of unit vectors", "average of raw vectors", "mix tuned on validation")
+RAW, CENTRED = "average of raw vectors", "average of centred vectors"
+AVERAGES = ("average of unit vectors", RAW, CENTRED, "mix tuned on validation")
+Compose = Callable[[FloatArray, FloatArray], FloatArray]
 Images = Callable[[Sequence[Scene]], FloatArray]
 Texts = Callable[[Sequence[str]], FloatArray]
 
@@ -59,13 +52,13 @@ class _Plan:
     templates: tuple[int, int]
     widths: tuple[int, int]
     checkpoints: tuple[int, ...]
-    rates: tuple[float, ...] = (3e-4, 1e-3)
+    rates: tuple[float, ...] = (1e-4, 3e-4)
 
 
 PLANS: dict[Size, _Plan] = {
-    "tiny": _Plan((250, 450), (250, 450), (600, 2000), (60, 40), (64, 128), (60, 120), (1e-3,)),
-    "small": _Plan((300, 700), (250, 550), (1500, 12000), (250, 120), (256, 512), (75, 150, 300)),
-    "full": _Plan((400, 1200), (300, 800), (3000, 30000), (400, 200), (256, 512), (75, 150, 300, 600)),
+    "tiny": _Plan((150, 350), (150, 350), (300, 1500), (60, 25), (32, 64), (20, 40), (1e-3,)),
+    "small": _Plan((300, 700), (200, 500), (1200, 10000), (250, 120), (128, 256), (50, 100, 200)),
+    "full": _Plan((400, 1200), (300, 800), (3000, 30000), (400, 200), (256, 512), (50, 100, 200, 400)),
 }
 
 
@@ -75,32 +68,56 @@ def measure(seed: int, size: Size) -> Arms:
     images, texts = _drawn(seed) if size == "tiny" else (_pictures, _captions)
     val = _asked(seed, "val", plan.val, plan.templates[1], images, texts)
     test = _asked(seed, "test", plan.test, plan.templates[0], images, texts)
-    combiners = _combiners(seed, plan, val, images, texts)
-    mixing = max(GRID, key=lambda one: _mean(val, one))
-    arms = {task: _arms(one, mixing, combiners, seed) for task, one in test.items()}
+    combiners, centred = _combiners(seed, plan, val, images, texts)
+    mixes = _mixes(val, centred)
+    arms = {task: _arms(one, mixes, combiners, seed) for task, one in test.items()}
     over = {name: float(np.mean([arms[task][name] for task in TASKS])) for name in arms[TASKS[0]]}
-    gains = {task: val[task].hit(combiners["Combiner"]) - val[task].hit(mixing) for task in TASKS}
+    best = mixes[AVERAGES[-1]]
+    gains = {task: val[task].hit(combiners["Combiner"]) - val[task].hit(best) for task in TASKS}
     return {
         **arms, MEAN: _with_bounds(over), TWO: arms[_lesser_of_two(gains, arms)],
         CONSTANT: _constant(plan.templates[0]),
     }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Centred:
+    """A mix of unit vectors from which the mean of their side, over the training triplets, was taken."""
+
+    image: FloatArray
+    text: FloatArray
+    mixing: Mixing
+
+    def __call__(self, images: FloatArray, texts: FloatArray) -> FloatArray:
+        return self.mixing(unit_vectors(images) - self.image, unit_vectors(texts) - self.text)
+
+
+def _mixes(val: Mapping[str, _Asked], centred: _Centred) -> dict[str, Compose]:
+    """The averages by name, the last chosen on validation: weight, and raw, unit, centred, or along the arc."""
+    grid: list[Compose] = [
+        one
+        for w in WEIGHTS
+        for one in (Mixing(w), Mixing(w, inputs="raw"), Mixing(w, path="arc"), replace(centred, mixing=Mixing(w)))
+    ]
+    best = max(grid, key=lambda one: _mean(val, one))
+    return dict(zip(AVERAGES, (Mixing(), Mixing(inputs="raw"), centred, best), strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """Templates with the vectors they speak of: references, conditions (T, dim), pool (n, dim), all raw."""
+    """Templates with the vectors they speak of: references, conditions (T, dim) raw, pool (n, dim) of length one."""
 
     templates: Templates
     references: FloatArray
     conditions: FloatArray
     pool: FloatArray
 
-    def hit(self, compose: Callable[[FloatArray, FloatArray], FloatArray], *without: str) -> float:
+    def hit(self, compose: Compose, *without: str) -> float:
         """hit@1 in per cent of composed queries, in the galleries without some kinds of distractors."""
         asked = self.templates.without(*without) if without else self.templates
         queries = compose(self.references, self.conditions)
-        found = evaluate_templates(queries, self.pool[asked.gallery], asked.target, ks=(1,))
-        return 100 * float(found["hit@1"].expected.mean())
+        scores = np.take_along_axis(queries @ self.pool.T, asked.gallery, axis=1)
+        return _hit(scores, asked.target)
 
 
 def _asked(
@@ -108,12 +125,13 @@ def _asked(
 ) -> dict[str, _Asked]:  # fmt: skip
     scenes = _scenes(seed, split, sizes)
     pool = images(scenes)
+    unit = np.asarray(unit_vectors(pool), np.float64)
     found = {}
     for place, task in enumerate(TASKS):
         made = make_templates(
             scenes, task, n_templates=n, n_gallery=N_GALLERY, n_distractors=N_DISTRACTORS, seed=8 * seed + place
         )
-        found[task] = _Asked(made, pool[made.reference], _each(texts, made.conditions), pool)
+        found[task] = _Asked(made, pool[made.reference], _each(texts, made.conditions), unit)
     return found
 
 
@@ -129,42 +147,46 @@ def _scenes(seed: int, split: str, sizes: tuple[int, int]) -> list[Scene]:
 
 def _combiners(
     seed: int, plan: _Plan, val: Mapping[str, _Asked], images: Images, texts: Texts
-) -> dict[str, Combiner]:  # fmt: skip
-    """The Combiner; one whose conditions were dealt out anew; one that knows the backgrounds as its only conditions."""
+) -> tuple[dict[str, Combiner], _Centred]:  # fmt: skip
+    """The Combiner; one whose conditions were dealt out anew; one with backgrounds as its only conditions. Centres."""
     n_scenes, n_triplets = plan.train
     scenes, dice = _scenes(seed, "train", (n_scenes // 4, n_scenes - n_scenes // 4)), Dice(seed, 38)
     owner = np.repeat(np.arange(len(scenes)), 2)
     edges = caption_graph([sample_statement(dice, scenes[image]) for image in owner], owner.tolist())
     pool = images(scenes)
 
-    def trained(edges: Sequence[Edge], rates: Sequence[float], shuffled: bool = False) -> tuple[float, Combiner]:
-        mined = mine_triplets(edges, n=n_triplets, seed=seed)
-        said = _each(texts, mined.conditions)
-        said = np.random.default_rng([seed, 5]).permutation(said) if shuffled else said
+    def mined(edges: Sequence[Edge]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        found = mine_triplets(edges, n=n_triplets, seed=seed)
+        return pool[found.reference], _each(texts, found.conditions), pool[found.target]
+
+    def trained(triplets: Sequence[FloatArray], rates: Sequence[float]) -> tuple[float, Combiner]:
         tried = [
             (rate, one)
             for rate in rates
             for one in train_combiner(
-                pool[mined.reference], said, pool[mined.target], projection=plan.widths[0], hidden=plan.widths[1],
-                checkpoints=plan.checkpoints, learning_rate=rate, seed=seed,
+                *triplets, projection=plan.widths[0], hidden=plan.widths[1], checkpoints=plan.checkpoints,
+                learning_rate=rate, seed=seed,
             )
         ]  # fmt: skip
         return max(tried, key=lambda one: _mean(val, one[1]))
 
-    rate, best = trained(edges, plan.rates)
-    closed = [edge for edge in edges if edge.predicate == "on"]
+    reference, said, target = mined(edges)
+    rate, best = trained((reference, said, target), plan.rates)
+    shuffled = np.random.default_rng([seed, 5]).permutation(said)
     return {
         "Combiner": best,
-        "Combiner of shuffled triplets": trained(edges, (rate,), shuffled=True)[1],
-        "Combiner of one fixed condition set": trained(closed, (rate,))[1],
-    }
+        "Combiner of shuffled triplets": trained((reference, shuffled, target), (rate,))[1],
+        "Combiner of one fixed condition set": trained(mined([e for e in edges if e.predicate == "on"]), (rate,))[1],
+    }, _Centred(unit_vectors(reference).mean(axis=0), unit_vectors(said).mean(axis=0), Mixing())
 
 
-def _mean(asked: Mapping[str, _Asked], compose: Callable[[FloatArray, FloatArray], FloatArray]) -> float:
+def _mean(asked: Mapping[str, _Asked], compose: Compose) -> float:
     return float(np.mean([one.hit(compose) for one in asked.values()]))
 
 
-def _arms(asked: _Asked, mixing: Mixing, combiners: Mapping[str, Combiner], seed: int) -> dict[str, float]:
+def _arms(
+    asked: _Asked, mixes: Mapping[str, Compose], combiners: Mapping[str, Combiner], seed: int
+) -> dict[str, float]:  # fmt: skip
     image, text, plain, best = Mixing(0.0), Mixing(1.0), Mixing(), combiners["Combiner"]
     rng = np.random.default_rng([seed, 6])
     order = rng.permutation(len(asked.conditions))
@@ -172,11 +194,10 @@ def _arms(asked: _Asked, mixing: Mixing, combiners: Mapping[str, Combiner], seed
     return {
         "image only": asked.hit(image),
         "text only": asked.hit(text),
-        **dict(zip(AVERAGES, (asked.hit(plain), asked.hit(Mixing(inputs="raw")), asked.hit(mixing)), strict=True)),
-        **{name: asked.hit(one) for name, one in combiners.items()},
+        **{name: asked.hit(one) for name, one in {**mixes, **combiners}.items()},
         "average, conditions shuffled": asked.hit(lambda i, t: plain(i, t[order])),
         "Combiner, conditions shuffled": asked.hit(lambda i, t: best(i, t[order])),
-        "random": _hit_of_scores(noise, asked.templates.target),
+        "random": _hit(noise, asked.templates.target),
         "image only, without its distractors": asked.hit(image, "image distractor"),
         "text only, without its distractors": asked.hit(text, "text distractor"),
         "image only, other fillers": asked.hit(image, "filler"),
@@ -204,14 +225,14 @@ def _constant(n: int) -> dict[str, float]:
     scores, first = np.zeros((n, N_GALLERY)), np.zeros(n, np.int64)
     stable = np.argsort(-scores, axis=1, kind="stable")[:, 0] == first
     return {
-        "constant, ties counted": _hit_of_scores(scores, first),
+        "constant, ties counted": _hit(scores, first),
         "constant, stable sort": 100 * float(stable.mean()),
         "chance": 100 / N_GALLERY,
     }
 
 
-def _hit_of_scores(scores: npt.ArrayLike, target: npt.ArrayLike) -> float:
-    return 100 * float(evaluate_scores(scores, target, ks=(1,))["hit@1"].expected.mean())
+def _hit(scores: npt.ArrayLike, target: npt.ArrayLike) -> float:
+    return 100 * float(forced_choice(scores, target).expected.mean())
 
 
 def _each(texts: Texts, wanted: Sequence[str]) -> FloatArray:
@@ -236,6 +257,9 @@ def _in_parts(encode: Callable[[Any], Any], items: Sequence[Any], size: int = 64
     return np.concatenate([np.asarray(encode(items[i : i + size])) for i in range(0, len(items), size)])
 
 
+_EMPTY = ("a", "an", "shape", "background")  # words that nothing in a picture answers to
+
+
 def _drawn(seed: int, dim: int = 64) -> tuple[Images, Texts]:
     """Vectors without an encoder: one random direction per word and per pair of neighbouring words, noise, a gap."""
     known: dict[str, FloatArray] = {}
@@ -250,13 +274,13 @@ def _drawn(seed: int, dim: int = 64) -> tuple[Images, Texts]:
         rows = np.array([np.sum([direction(word) for word in bag], axis=0) for bag in bags])
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         gap = direction(f"the side of {kind}")
-        return np.asarray(length * (rows + 0.5 * noise / np.sqrt(dim) + gap / np.linalg.norm(gap)))
+        return np.asarray(length * (rows + 0.3 * noise / np.sqrt(dim) + gap / np.linalg.norm(gap)))
 
     def images(scenes: Sequence[Scene]) -> FloatArray:
         return vectors([_said_of(scene) for scene in scenes], "images", 4.0)
 
     def texts(wanted: Sequence[str]) -> FloatArray:
-        split = [text.split() for text in wanted]
+        split = [[word for word in text.split() if word not in _EMPTY] for text in wanted]
         bags = [[*words, *map(" ".join, pairwise(words))] for words in split]
         return vectors(bags, "texts", 1.0)
 
@@ -284,8 +308,9 @@ CARD = Card(
     "its distractors; the average above both; the Combiner 5 points above the average on two of four tasks.",
     refuses="Galleries without the two kinds of distractors, in which a shortcut suffices; and a Combiner that knows "
     "one fixed set of conditions instead of any.",
-    tuned="The mix: weight, normalisation and path among 63 settings; the Combiner: learning rate and number of steps "
-    "among 6 (8 at size full); both by mean hit@1 of the four tasks on validation templates of other scenes.",
+    tuned="The mix: weight and policy (unit, raw, centred, along the arc) among 84 settings; the Combiner: learning "
+    "rate and number of steps among 6 (8 at size full); both by mean hit@1 of the four tasks on validation templates "
+    "of other scenes. The average of centred vectors takes its centres from the triplets the Combiner learns from.",
     deviations=(
         "The target is always the first of its gallery and equal scores are left to a sort that need not be stable: "
         "with a stable one a scorer that says the same of every image gets 100 %.",
@@ -336,7 +361,11 @@ CLAIMS = (
         "the average beats both shortcuts", MEAN, "average of unit vectors", ("image only", "text only"),
         fake="average, conditions shuffled", unit="points of hit@1",
     ),
-    _gain(MEAN, "the Combiner beats every average over the four tasks", 0.2),
+    Claim(
+        "the Combiner beats the average it was published against, that of raw vectors", MEAN, "Combiner", (RAW,),
+        fake="Combiner, conditions shuffled", unit="points of hit@1", least=0.2,
+    ),
+    _gain(MEAN, "the Combiner beats every average and what shuffled triplets teach", 0.2),
     _gain(TWO, "the Combiner gains 5 points on two tasks (named by validation; the lesser gain counts)", 5.0),
     *(_gain(task, f"the Combiner gains 5 points on {task}", 5.0) for task in TASKS),
 )  # fmt: skip

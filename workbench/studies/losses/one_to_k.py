@@ -1,4 +1,4 @@
-"""1-to-K contrastive learning: one denominator for the texts of all languages, and how far an item's ranks then lie apart.
+"""1-to-K contrastive learning: one denominator for all languages, and how far an item's ranks then lie apart.
 
 The world is translated captions of scenes in five languages, once with a clean pivot (English without errors, each
 further language with more wrong words) and once with a noisy one (as many wrong words on the whole, evenly in all
@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
-from workbench.adapt.contrastive import info_nce, one_to_k_loss, pivot_loss, separate_losses
+from workbench.adapt.contrastive import TwoMaps, info_nce, one_to_k_loss, pivot_loss, separate_losses, train_two_maps
 from workbench.datasets.scenes.translations import Translations, translations, visible_facts
 from workbench.diagnostics.consistency import cut
 from workbench.metrics import per_query, rank_dispersion
@@ -60,8 +63,8 @@ class _Sizes:
 
 
 SIZES: Mapping[Size, _Sizes] = {
-    "tiny": _Sizes(80, 20, 40, 10, 16, 16, 150, (0.1,), (0.2, 0.4)),
-    "small": _Sizes(1100, 200, 500, 180, 32, 48, 800, (0.03, 0.01), (0.1, 0.2, 0.4)),
+    "tiny": _Sizes(60, 20, 30, 8, 8, 8, 100, (0.1,), (0.2, 0.4)),
+    "small": _Sizes(1000, 200, 400, 160, 32, 48, 800, (0.03, 0.01), (0.1, 0.2, 0.4)),
     "full": _Sizes(2000, 300, 1000, 300, 40, 64, 1000, (0.03, 0.01), (0.1, 0.2, 0.4)),
 }
 
@@ -79,12 +82,9 @@ class Part:
 
 def measure(seed: int, size: Size) -> Arms:
     """Recall, its spread over languages and the dispersion of ranks, of every way to train, in both worlds."""
-    import torch
-
     arms: dict[str, dict[str, float]] = {}
-    with torch.random.fork_rng(devices=[]):
-        for name, noise in NOISE.items():
-            arms |= {f"{condition}, {name}": found for condition, found in _in_world(name, noise, seed, size).items()}
+    for name, noise in NOISE.items():
+        arms |= {f"{condition}, {name}": found for condition, found in _in_world(name, noise, seed, size).items()}
     return arms
 
 
@@ -101,7 +101,7 @@ def _in_world(name: str, noise: Mapping[str, float], seed: int, size: Size) -> d
             model = _tuned(train, validation, objective, sizes, seed)
         else:
             continue
-        found[arm] = Found.of(*_vectors(model, test))
+        found[arm] = Found.of(*model.vectors(test.pictures, test.terms))
     alike = np.ones((len(test.pictures), 1), np.float32)
     found[CONSTANT] = Found.of(alike, np.ones((len(noise), *alike.shape), np.float32))
     return _everywhere(found) | (_clean_only(found) if name == CLEAN else {})
@@ -125,7 +125,7 @@ def _terms(text: str, language: str) -> list[str]:
     from workbench.datasets.scenes import words
 
     single = words(text, language)
-    return single + [f"{first} {second}" for first, second in zip(single, single[1:], strict=False)]
+    return single + [f"{first} {second}" for first, second in pairwise(single)]
 
 
 def _lexicon(made: Translations, n: int) -> dict[str, int]:
@@ -134,7 +134,7 @@ def _lexicon(made: Translations, n: int) -> dict[str, int]:
     return {term: i for i, term in enumerate(sorted(counts, key=lambda term: (-counts[term], term))[:n])}
 
 
-def _part(made: Translations, known: Mapping[str, int], rng: np.random.Generator) -> Part:
+def _part(made: Translations, known: Mapping[str, int], rng: Generator) -> Part:
     terms = np.zeros((len(made.languages), len(made), len(known)), np.float32)
     for k, name in enumerate(made.languages):
         for i, text in enumerate(made.captions[name]):
@@ -148,36 +148,13 @@ def _part(made: Translations, known: Mapping[str, int], rng: np.random.Generator
 
 # ---------------------------------------------------------------------------------------------------------- training
 
-Objective = Callable[["_Model", Any, Any, np.random.Generator, int, float], Any]
-
-
-class _Model:
-    """Two linear maps onto the unit sphere: of what is seen, and of the terms of a text in any language."""
-
-    def __init__(self, n_facts: int, n_terms: int, dim: int, seed: int) -> None:
-        import torch
-
-        made = torch.Generator().manual_seed(seed)
-        self.seen = (torch.randn(n_facts, dim, generator=made) / dim**0.5).requires_grad_()
-        self.said = (torch.randn(n_terms, dim, generator=made) / dim**0.5).requires_grad_()
-
-    def images(self, pictures: Any) -> Any:
-        """(..., n_facts) -> (..., dim)."""
-        from torch.nn.functional import normalize
-
-        return normalize(pictures @ self.seen, dim=-1)
-
-    def texts(self, terms: Any) -> Any:
-        """(..., n_terms) -> (..., dim)."""
-        from torch.nn.functional import normalize
-
-        return normalize(terms @ self.said, dim=-1)
+Objective = Callable[[TwoMaps, Any, Any, Generator, int, float], Any]
 
 
 def _parallel(loss: Callable[[Any, Any, float], Any]) -> Objective:
     """Every step: ``batch`` scenes with their texts in all languages."""
 
-    def objective(model: _Model, pictures: Any, terms: Any, rng: np.random.Generator, batch: int, tau: float) -> Any:
+    def objective(model: TwoMaps, pictures: Any, terms: Any, rng: Generator, batch: int, tau: float) -> Any:
         rows = rng.choice(len(pictures), min(batch, len(pictures)), replace=False)
         return loss(model.images(pictures[rows]), model.texts(terms[:, rows]), tau)
 
@@ -190,7 +167,7 @@ def _one_to_one(share: float) -> Objective:
     share : of the pairs that the others have in a step.
     """
 
-    def objective(model: _Model, pictures: Any, terms: Any, rng: np.random.Generator, batch: int, tau: float) -> Any:
+    def objective(model: TwoMaps, pictures: Any, terms: Any, rng: Generator, batch: int, tau: float) -> Any:
         rows = rng.choice(len(pictures), min(round(share * batch * len(terms)), len(pictures)), replace=False)
         spoken = rng.integers(len(terms), size=len(rows))
         return info_nce(model.images(pictures[rows]), model.texts(terms[spoken, rows]), tau)
@@ -214,49 +191,20 @@ OBJECTIVES: dict[str, Objective] = {
 EVERYWHERE = (PIVOT, ONE_TO_ONE, ONE_TO_K, SEPARATE)
 
 
-def _tuned(train: Part, validation: Part, objective: Objective, sizes: _Sizes, seed: int) -> _Model:
+def _tuned(train: Part, validation: Part, objective: Objective, sizes: _Sizes, seed: int) -> TwoMaps:
     """The best average recall on the validation part: every temperature, then every further rate at the best one."""
 
-    def tried(rate: float, tau: float) -> tuple[float, float, _Model]:
+    def tried(rate: float, tau: float) -> tuple[float, float, TwoMaps]:
         model = _trained(train, objective, sizes, rate, tau, seed)
-        return _quick_recall(*_vectors(model, validation)), tau, model
+        return _quick_recall(*model.vectors(validation.pictures, validation.terms)), tau, model
 
     first = max((tried(sizes.rates[0], tau) for tau in sizes.temperatures), key=lambda one: one[0])
     return max([first, *(tried(rate, first[1]) for rate in sizes.rates[1:])], key=lambda one: one[0])[2]
 
 
-def _trained(train: Part, objective: Objective, sizes: _Sizes, rate: float, tau: float, seed: int) -> _Model:
-    import torch
-
-    pictures, terms = torch.from_numpy(train.pictures), torch.from_numpy(train.terms)
-    model = _Model(pictures.shape[-1], terms.shape[-1], sizes.dim, seed)
-    weights, rng = (model.seen, model.said), np.random.default_rng([seed, 118])
-    memory = [(torch.zeros_like(one), torch.zeros_like(one)) for one in weights]
-    for step in range(sizes.steps):
-        loss = objective(model, pictures, terms, rng, sizes.batch, tau)
-        gradients = torch.autograd.grad(loss, weights)
-        with torch.no_grad():
-            for weight, gradient, moments in zip(weights, gradients, memory, strict=True):
-                _adam(weight, gradient, moments, step, rate * min(1.0, 2 * (1 - step / sizes.steps)))
-    return model
-
-
-def _adam(weight: Any, gradient: Any, moments: tuple[Any, Any], step: int, rate: float) -> None:
-    """One step of Adam, in place. ``torch.optim`` takes longer to import than a small run of this study."""
-    first, second = moments
-    first.lerp_(gradient, 0.1)
-    second.lerp_(gradient.square(), 0.001)
-    spread = (second / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-8)
-    weight.addcdiv_(first, spread, value=-rate / (1 - 0.9 ** (step + 1)))
-
-
-def _vectors(model: _Model, part: Part) -> tuple[FloatArray, FloatArray]:
-    """Images (n, dim) and texts (n_languages, n, dim)."""
-    import torch
-
-    with torch.no_grad():
-        images, texts = model.images(torch.from_numpy(part.pictures)), model.texts(torch.from_numpy(part.terms))
-    return images.numpy(), texts.numpy()
+def _trained(train: Part, objective: Objective, sizes: _Sizes, rate: float, tau: float, seed: int) -> TwoMaps:
+    how: dict[str, Any] = {"dim": sizes.dim, "steps": sizes.steps, "rate": rate, "seed": seed}
+    return train_two_maps(train.pictures, train.terms, partial(objective, batch=sizes.batch, tau=tau), **how)
 
 
 def _quick_recall(images: FloatArray, texts: FloatArray) -> float:
@@ -271,7 +219,11 @@ def _quick_recall(images: FloatArray, texts: FloatArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a trained model finds. ranks : expected ranks (n_asked, n_languages) by direction, recall (n_languages,), and recall in the mixed gallery."""
+    """What a trained model finds.
+
+    ranks : direction -> expected ranks (n_asked, n_languages). recall (n_languages,) : R@1 in per cent, mean over the
+    directions. mixed : recall of an image's texts in the gallery of all languages.
+    """
 
     ranks: Mapping[str, FloatArray]
     recall: FloatArray
