@@ -14,6 +14,7 @@ on), where it is useful without the study.
 
 from __future__ import annotations
 
+from workbench.studies.documents import answers
 from workbench.studies.hubness import dual_banks
 from workbench.studies.ledger import StudyResult, ledger, read_ledger, restored, run_studies, run_study
 from workbench.studies.measuring import exhaustive, views
@@ -25,4 +26,4 @@ __all__ = [
     "ledger", "read_ledger", "restored", "run_studies", "run_study", "with_fake",
 ]  # fmt: skip
 
-STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in (dual_banks, exhaustive, views)}
+STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in (dual_banks, exhaustive, views, answers)}
