@@ -17,7 +17,7 @@ from __future__ import annotations
 from workbench.studies.documents import answers
 from workbench.studies.hubness import dual_banks
 from workbench.studies.ledger import StudyResult, ledger, read_ledger, restored, run_studies, run_study
-from workbench.studies.measuring import exhaustive, views
+from workbench.studies.measuring import exhaustive, forced_choice, views
 from workbench.studies.study import SIZES, Arms, Card, Claim, Facts, Size, Study
 from workbench.studies.verdict import Judged, Verdict, judge, with_fake
 
@@ -26,4 +26,4 @@ __all__ = [
     "ledger", "read_ledger", "restored", "run_studies", "run_study", "with_fake",
 ]  # fmt: skip
 
-STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in (dual_banks, exhaustive, views, answers)}
+STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in (dual_banks, exhaustive, views, answers, forced_choice)}
