@@ -19,7 +19,7 @@ from workbench.evaluate.integrity import labels
 from workbench.evaluate.prepare import Prepared, load_collection, vectors_of
 from workbench.evaluate.ranking import Ranked, rank
 from workbench.evaluate.share import FILE, private_parameters, withheld
-from workbench.judging import estimable
+from workbench.judging import Design, Entry, Judged, estimable
 from workbench.metrics import per_query, ranks_from_scores
 from workbench.report import schema_of
 from workbench.report.integrity.labels import LabelsSection
@@ -219,6 +219,68 @@ def test_everything_judged_gives_the_score_under_complete_labels(tmp_path: Path,
     assert results[f"missing {other}"].n_pool > 0
     assert "hit@10" in repr(shown(results).judged(direction))
     assert "Nobody has judged" in repr(shown(results).judged(other))
+
+
+def named(tmp_path: Path, image: str, text: str, *, one_each: bool = False) -> World:
+    """The world with ids of a pattern; one caption per image if asked for."""
+    data, n_texts = paired_vectors(noise=1.6), 60 if one_each else 180
+    owner = data["text_image"]
+    kept = np.unique(owner, return_index=True)[1] if one_each else np.arange(180)
+    data |= {name: data[name][kept] for name in ("text", "text_image", "caption")}
+    data |= {"image_id": np.array([image.format(n) for n in range(60)]),
+             "text_id": np.array([text.format(n) for n in range(n_texts)])}  # fmt: skip
+    np.savez(tmp_path / "named.npz", **data)
+    asked = parameters(f"embeddings:{tmp_path / 'named.npz'}", metrics=["hit@1"])
+    prepared = vectors_of(load_collection(asked), None, asked)
+    return prepared, rank(prepared, asked)[0], asked
+
+
+@pytest.mark.parametrize("texts_ask", [True, False])
+def test_qrels_speak_of_the_direction_that_their_ids_fit(tmp_path: Path, texts_ask: bool) -> None:
+    """Numbers for ids on both sides: the first query exists in either direction, the others do not."""
+    prepared, ranked, asked = named(tmp_path, "{}", "{}")
+    path = written(tmp_path / "x.qrels", prepared, true_pairs(prepared), texts_ask=texts_ask)
+    results = labels.analyse(prepared, ranked, asked | {"judged": path})
+    direction = "t2i" if texts_ask else "i2t"
+    assert [name for name in results if name.startswith("judged ")] == [f"judged {direction} hit@1"]
+    assert results[f"missing {direction}"].n_pool == 0
+    same, again, asked = named(tmp_path, "{}", "{}", one_each=True)
+    path = written(tmp_path / "y.qrels", same, true_pairs(same), texts_ask=texts_ask)
+    with pytest.raises(ValueError, match="fit both directions"):
+        labels.analyse(same, again, asked | {"judged": path})
+
+
+def test_percent_encoded_judgements_are_no_candidates(tmp_path: Path) -> None:
+    prepared, ranked, asked = named(tmp_path, "image {}", "text {}")
+    right = true_pairs(prepared)
+    lines = [f"text%20{q} 0 image%20{i} {int(right[q, i])}" for q, i in np.ndindex(right.shape)]
+    (tmp_path / "x.qrels").write_text("\n".join(lines) + "\n")
+    results = labels.analyse(prepared, ranked, asked | {"judged": str(tmp_path / "x.qrels")})
+    assert results["judged t2i hit@1"].mean.low == results["judged t2i hit@1"].mean.high
+    assert results["missing t2i"].n_pool == 0
+
+
+@pytest.mark.parametrize("texts_ask", [True, False])
+def test_a_session_speaks_of_the_side_that_asks_whatever_it_is_called(texts_ask: bool) -> None:
+    """Documents and queries, q2d: a session calls the directions t2i and i2t."""
+    design = Design("hit@1", "t2i" if texts_ask else "i2t", "", 0, 1, 0.0, "a", "", ("x",), np.zeros(1, np.int64))
+    evidence = labels.Evidence({}, None, None, Judged("a", (Entry("q", {"d": (0, 1.0)}),), design), ("d",), ("q",))
+    assert evidence.speaks_of(texts_ask)
+    assert not evidence.speaks_of(not texts_ask)
+
+
+def test_a_query_without_a_label_shows_no_nan(tmp_path: Path) -> None:
+    prepared, _, asked = world(tmp_path)
+    own = prepared.collection.relevance
+    kept = own.queries >= 30
+    few = Relevance.from_pairs(own.queries[kept], own.items[kept], n_queries=180, n_gallery=60)
+    partly = replace(prepared, collection=replace(prepared.collection, relevance=few))
+    results = labels.analyse(partly, rank(partly, asked)[0], asked)
+    assert np.isnan(results["missing t2i"].positive_rank[:20]).any()
+    assert "nan" not in repr(shown(results).missing("t2i"))
+    notes = [card.note for card in results["examples missing t2i"].cards]
+    assert any("no label" in each for each in notes)
+    assert not any("nan" in each for each in notes)
 
 
 def test_judged_wrong_in_the_data_is_no_candidate(tmp_path: Path) -> None:

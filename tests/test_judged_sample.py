@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.judging import Entry, Judged, NotCovered, estimable, estimate_from_judged, pool, reach
+from workbench.judging import Entry, Judged, JudgedEstimate, NotCovered, estimable, estimate_from_judged, pool, reach
+from workbench.judging.estimate import POINTS
 from workbench.judging.judged import Design
 from workbench.metrics import per_query, ranks_from_lists
 from workbench.statistics import judgements_for, stratified_mean, stratified_order
@@ -413,8 +416,46 @@ def test_the_finding_asks_for_more_where_it_cannot_tell() -> None:
     found = World(0.05, 9).estimate("P@10", 8, seed=0)
     finding = found.findings()[0]
     assert finding.verdict == "not measurable"
-    assert f"judge {found.plan().queries}" in finding.advice
-    assert found.plan().queries > 8
+    gap = POINTS - found.gain
+    assert f"judge {found.plan(gap).queries}" in finding.advice
+    assert found.plan(gap).queries > 8
     assert set(found.flat()) >= {"judged/estimate", "judged/as_labelled", "judged/gain"}
-    assert found.table()["judged"].sum() == found.mean.n_known + 8
+    assert found.table()["judged"].sum() == 8
     assert "<table" in found._repr_html_()
+
+
+def _with_interval(low: float, value: float, high: float, *, n_seen: int, spread: float = 0.05) -> JudgedEstimate:
+    """An estimate from a metric that judging can lower as well, at some distance from the value as labelled."""
+    found = World(0.05, 9).estimate("AP(norm=hits)@10", 8, seed=0)
+    at, sizes, seen = found.as_labelled, np.array([300]), np.array([n_seen])
+    mean = replace(found.mean, value=at + value, low=at + low, high=at + high, n_seen=n_seen, sizes=sizes, seen=seen,
+                   spread=spread)  # fmt: skip
+    return replace(found, mean=mean)
+
+
+def test_an_interval_that_holds_no_change_is_no_reason_to_look() -> None:
+    assert _with_interval(-0.05, 0.0, 0.05, n_seen=50).findings()[0].verdict == "not measurable"
+    assert _with_interval(-0.015, 0.0, 0.015, n_seen=50).findings()[0].verdict == "ok"
+    assert _with_interval(0.03, 0.04, 0.05, n_seen=50).findings()[0].verdict == "look"
+    assert _with_interval(-0.05, -0.04, -0.03, n_seen=50).findings()[0].verdict == "look"
+
+
+def test_to_tell_takes_more_judgements_than_there_are() -> None:
+    """0.021 of 0.02, known to half a point: 2 points of accuracy is had already, and tells nothing."""
+    found = _with_interval(0.015, 0.021, 0.027, n_seen=200)
+    assert found.plan().queries < 200
+    assert found.findings()[0].verdict == "not measurable"
+    wanted = found.plan(found.gain - POINTS).queries
+    assert wanted > 200
+    assert f"judge {wanted} queries in all" in found.findings()[0].advice
+
+
+def test_recall_of_the_pool_can_fall_where_a_tie_crosses_the_cutoff() -> None:
+    """The label is found; one of three that share place 2 is right as well: (1 + 1/3) / 2."""
+    labels = Relevance.from_pairs([0, 1], [0, 0], n_queries=2, n_gallery=5)
+    lists = [([0, 1, 2, 3], [0.9, 0.5, 0.5, 0.5]), ([0, 1, 2, 3], [0.9, 0.5, 0.4, 0.3])]
+    found = reach(lists, labels, "R@2", labels="pool")
+    assert found.open.tolist() == [True, False]
+    judged = Judged("a", (Entry("x", {"1": (0, 1.0), "2": (0, 0.0), "3": (0, 0.0)}),))
+    made = estimate_from_judged(lists, labels, judged, "R@2", query_ids="xy", item_ids="01234", labels="pool")
+    assert made.value == pytest.approx((2 / 3 + 1) / 2)

@@ -70,7 +70,7 @@ def test_a_session_to_the_end_gives_the_score_under_complete_labels(tmp_path, wo
     judge(session, truth(world), made.n_open)
     assert session.n_left == 0
     assert "is complete" in repr(session.show())
-    with pytest.raises(ValueError, match="queries are judged; open"):
+    with pytest.raises(ValueError, match="queries are judged or skipped; open"):
         session.mark("")
     found = estimate_from_judged(
         lists_for(world), world.relevance, read_judged(path), f"hit@{K}", query_ids=world.texts.ids,
@@ -343,6 +343,7 @@ def test_pictures_lose_their_metadata(tmp_path, world, made) -> None:
     [
         (lambda text: text.replace('"seed":0', '"seed":'), "damaged"),
         (lambda text: re.sub("# strata .*\n", "", text), "damaged or incomplete"),
+        (lambda text: re.sub("# strata .*\n", "# strata 0-Z0\n", text), "damaged or incomplete"),
         (lambda text: text + "q 0 i\n", "expected query, kind"),
         (lambda text: text + "q 0 i x\n", "no finite number"),
         (lambda text: text + "q 0 i 1\nq 0 i 1\n", "judged twice"),
@@ -354,6 +355,16 @@ def test_a_damaged_file_is_refused_with_a_reason(tmp_path: Path, world, made, da
     path.write_text(damage(path.read_text()))
     with pytest.raises(ValueError, match=words):
         read_judged(path)
+
+
+def test_a_design_that_lost_a_line_serves_nobody(tmp_path: Path, world, made) -> None:
+    path, ids = tmp_path / "a.tsv", {"query_ids": world.texts.ids, "item_ids": world.images.ids}
+    judge(JudgingSession.open(path, made, world, n_queries=10), truth(world), 10)
+    path.write_text(re.sub("(# strata .{20}).*\n", r"\1\n", path.read_text()))
+    with pytest.raises(ValueError, match="belongs to another pool"):
+        JudgingSession.open(path, made, world)
+    with pytest.raises(ValueError, match=r"drawn from other queries \(20, here 120\)"):
+        estimate_from_judged(lists_for(world), world.relevance, read_judged(path), f"hit@{K}", **ids)
 
 
 def test_qrels_of_other_tools_serve_too(tmp_path, world, made) -> None:

@@ -507,6 +507,16 @@ def test_courses_end_where_the_ends_are() -> None:
         assert (values[last - counts] == found.labelled).all()
 
 
+def test_courses_too_long_to_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 queries, at most 5 unjudged behind place 3 each: the lowest R@3 under a budget of 7 is 12 courses."""
+    ranks = ranks_from_scores(*some_ranks())
+    found = label_bounds(ranks, ["R@3"], in_total=7, n_resamples=100)
+    monkeypatch.setattr("workbench.metrics.extremes.MOST_VALUES", 20)
+    with pytest.raises(ValueError, match=r"a budget of 7 .* values of R@3, too many to hold"):
+        label_bounds(ranks, ["R@3"], in_total=7, n_resamples=100)
+    assert found["R@3"].lowest < found["R@3"].labelled
+
+
 @pytest.mark.slow
 def test_a_large_gallery_takes_seconds() -> None:
     """25,000 queries over 5,000 items without a limit: no loop over the gallery."""

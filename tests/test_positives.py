@@ -109,6 +109,45 @@ def test_a_pair_outside_a_list_counts_as_its_last_item() -> None:
     assert found.positive_rank.tolist() == [2, 2, 2]
 
 
+def test_a_list_agrees_to_nothing_that_it_does_not_hold() -> None:
+    """Label: item 0. "b" holds neither 0 nor 1, so it cannot compare them; "c" holds 0 and not 1: 1 is lower."""
+    lists = {
+        name: Neighbours(np.array([items]), np.array([[0.9, 0.4]]), 4, True, np.array([False]))
+        for name, items in {"a": [1, 0], "b": [2, 3], "c": [3, 0]}.items()
+    }
+    known = Relevance.from_pairs([0], [0], n_queries=1, n_gallery=4)
+    ranks = Ranks([0, 1], [0], [1.0], [1], [0], [4], 4)  # type: ignore[arg-type]
+
+    def agreed(*names: str) -> tuple[list[bool], int]:
+        found = missing_positives({name: lists[name] for name in names}, known, ranks, k=2)
+        order = np.argsort(found.items)
+        return found.agreed[order].tolist(), found.n_compared
+
+    assert agreed("a", "b") == ([False, False, False], 2)  # items 1, 2, 3; all but 1 are compared by both
+    assert agreed("a", "c") == ([False, False], 2)  # items 1, 3
+    twice = missing_positives({"a": lists["a"], "again": lists["a"]}, known, ranks, k=2)
+    assert (twice.items.tolist(), twice.agreed.tolist()) == ([1], [True])
+
+
+def test_lists_alone_agree_no_more_often_than_the_scores_behind_them() -> None:
+    """Complete labels, two encoders that err independently: what lies behind both lists is no agreement."""
+    shares = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        base = rng.normal(size=(170, 32))
+        known = Relevance.from_pairs(range(150), range(150), n_queries=150, n_gallery=170)
+        sides = [[unit_vectors(one + rng.normal(size=one.shape)) for one in (base[:150], base)] for _ in range(2)]
+        found = [searched(*side, known) for side in sides]
+        lists, judges = (
+            {"a": found[0][0], "b": found[1][0]},
+            {n: vector_judge(*s) for n, s in zip("ab", sides, strict=True)},
+        )
+        both = [missing_positives(lists, known, found[0][1], judges=of) for of in (None, judges)]
+        shares.append([one.share_agreed for one in both])
+        assert shares[-1][0] <= shares[-1][1]
+    assert np.max(shares, axis=0)[0] < 0.1, f"agreed, lists alone and with all scores: {np.mean(shares, axis=0)}"
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_by_loops(rule: Any) -> None:
     rng = np.random.default_rng(3)

@@ -48,7 +48,8 @@ class MissingPositives:
     positives that the judge scores no higher than the pair, 0 to 1, NaN without an opinion. combined : by ``rule``.
     rank : place in the audited list, 0 beyond it. positive_rank : of the query's best labelled positive, NaN without.
     agreed : the ``independent`` judges can compare the pair with the query's best labelled positive, two of them at
-    least, and none of them rates it lower. n_compared : pairs that at least two of them can compare.
+    least, and none of them rates it lower; a list cannot compare two pairs that it does not hold, and rates one that
+    it does not hold below all it does. n_compared : pairs that at least two of them can compare.
     """
 
     what: str
@@ -171,6 +172,10 @@ def missing_positives(
     evidence = np.array([_share_below(of_pool, of_known) for of_pool, of_known in zip(said, held, strict=True)])
     combined = evidence_rule(said, held, rule)
     asked = np.isin(list(opinions), tuple(independent) or list(opinions))
+    for row, name in enumerate(opinions):
+        if name in lists and name not in (judges or {}):
+            said[row] = _in_list(lists[name], queries, items, said[row])
+            held[row] = _in_list(lists[name], labelled.queries, labelled.items, held[row])
     agreed, compared = _agreed(said[asked], held[asked], queries, labelled)
     audited = next(iter(lists.values()))
     place = _places(audited, queries, items)
@@ -386,6 +391,11 @@ def _list_judge(one: Neighbours) -> PairJudge:
     return judge
 
 
+def _in_list(one: Neighbours, queries: IntArray, items: IntArray, scores: FloatArray) -> FloatArray:
+    """The scores, -inf for pairs that the list does not hold."""
+    return np.where(_located(one, queries, items)[0], scores, -np.inf)
+
+
 def _said(name: str, judge: PairJudge, queries: IntArray, items: IntArray) -> FloatArray:
     scores = np.asarray(judge(queries, items), np.float64)
     if scores.shape != queries.shape:
@@ -408,7 +418,7 @@ def _agreed(
     for of_pool, of_known in zip(said, held, strict=True):
         best = np.full(labelled.n_queries, np.nan)
         np.fmax.at(best, labelled.queries, of_known)
-        can = ~np.isnan(of_pool) & ~np.isnan(best[queries])
+        can = ~np.isnan(of_pool) & ~np.isnan(best[queries]) & (np.fmax(of_pool, best[queries]) > -np.inf)
         agree &= ~can | (of_pool >= best[queries])
         compared += can
     return agree & (compared > 1), compared

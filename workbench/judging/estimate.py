@@ -93,7 +93,7 @@ class JudgedEstimate:
         import pandas as pd
 
         mean = self.mean
-        rows = [("known without judging", mean.n_known, mean.n_known, 0.0)]
+        rows = [("known without judging", mean.n_known, 0, 0.0)]
         rows += list(zip(self.stratum_names, mean.sizes.tolist(), mean.seen.tolist(), mean.means.tolist(), strict=True))
         return pd.DataFrame(rows, columns=["stratum", "queries", "judged", f"mean change of {self.metric}"]).set_index(
             "stratum"
@@ -227,7 +227,7 @@ def _strata(
 
 def _drawn_from(judged: Judged, query_ids: Sequence[str]) -> IntArray:
     design = judged.design
-    if design is None or design.queries != ids_digest(query_ids):
+    if design is None or design.queries != ids_digest(query_ids) or len(design.strata) != len(query_ids):
         raise ValueError(
             f"{judged.name} was drawn from other queries ({len(design.strata) if design else 0}, here "
             f"{len(query_ids)}), or in the other direction (it is {design.direction if design else 'unknown'})"
@@ -269,16 +269,27 @@ def _design_words(judged: Judged) -> str:
     return f"stratified sample of {design.n_queries} queries, drawn with seed {design.seed} for {design.metric}"
 
 
+def _to_tell(found: JudgedEstimate) -> Plan:
+    """Judgements in all that leave the threshold outside the interval, if the estimate stays: more than were made."""
+    n = found.plan(max(abs(abs(found.gain) - POINTS), 1e-9)).queries
+    n = min(max(n, found.mean.n_seen + 1), found.mean.n_open)
+    return Plan(n, round(n * found.pairs_per_query))
+
+
 def _finding(found: JudgedEstimate) -> Finding:
     low, high = found.mean.low - found.as_labelled, found.mean.high - found.as_labelled
     size = max(abs(low), abs(high))
-    verdict: Verdict = "ok" if size <= POINTS else "look" if min(abs(low), abs(high)) > POINTS else "not measurable"
+    beyond = low > POINTS or high < -POINTS
+    verdict: Verdict = "ok" if size <= POINTS else "look" if beyond else "not measurable"
+    plan = _to_tell(found)
     advice = {
-        "ok": f"Complete labels would hardly move {found.metric}: unlabelled items in the first places are wrong.",
+        "ok": f"Complete labels would hardly move {found.metric}: of {found.n_pairs:,} pairs that were judged "
+        f"{found.n_right:,} are right.",
         "look": f"With complete labels {found.metric} would be {found.value:.3f}, not {found.as_labelled:.3f}: quote "
         "both, and do not compare systems that find what nobody labelled by the labels alone.",
         "not measurable": f"Judged so far, missing labels may or may not hide {100 * POINTS:g} points of "
-        f"{found.metric}: judge {found.plan().queries:,} queries in all (about {found.plan().pairs:,} pairs) to tell.",
+        f"{found.metric}: judge {plan.queries:,} queries in all (about {plan.pairs:,} pairs) to tell, if the estimate "
+        "stays.",
     }[verdict]
     words = " ".join((advice, *found.warnings))
     name = "/".join(filter(None, (found.direction, f"labels/judged {found.metric}")))

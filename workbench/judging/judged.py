@@ -182,8 +182,8 @@ def _json(text: str, place: str) -> dict[str, Any]:
 
 def _design(plain: dict[str, Any], strata: str, name: str) -> Design:
     expected = set(Design.__dataclass_fields__) - {"strata"}
-    labels = [-1 if letter == "-" else _DIGITS.find(letter) for letter in strata]
+    labels = [("-" + _DIGITS).find(letter) - 1 for letter in strata]
     names = tuple(plain.get("stratum_names", ()))
-    if set(plain) != expected or not labels or max(labels) >= len(names) or (-1 in labels and "-" not in strata):
+    if set(plain) != expected or not labels or not -1 <= min(labels) <= max(labels) < len(names):
         raise ValueError(f"{name}: the design of the sample is damaged or incomplete; restore the file")
     return Design(**{**plain, "stratum_names": names}, strata=np.array(labels, np.int64))

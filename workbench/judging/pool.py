@@ -59,7 +59,7 @@ class Pool:
 
     @property
     def digest(self) -> str:
-        """A hash of everything that decides what is drawn and shown."""
+        """A hash of everything that decides which queries are drawn and which of their pairs are judged."""
         whole = [self.indptr.tolist(), self.items.tolist(), self.strata.tolist()]
         return canonical_hash([self.metric, self.direction, list(self.query_ids), list(self.item_ids), *whole])
 

@@ -80,7 +80,7 @@ def estimable(metric: Metric | str, labels: Labels = "all") -> Metric:
 
 
 def monotone(metric: Metric) -> bool:
-    """Whether one more right item never lowers it.
+    """Whether one more right item never lowers it (R: where no tie crosses the cutoff).
 
     >>> monotone(parse_metric("P@5")), monotone(parse_metric("nDCG@5"))
     (True, False)
@@ -106,15 +106,15 @@ def reach(
     """
     wanted = estimable(metric, labels)
     rows = compressed(lists, relevance)
-    indptr, items = _unlabelled(rows, relevance, wanted.k or 0)
+    indptr, items, across = _unlabelled(rows, relevance, wanted.k or 0)
     value = values_under(rows, relevance, wanted, short_lists)
     labelled, value = ~np.isnan(value), np.nan_to_num(value)
     queries, some = np.repeat(np.arange(len(value)), np.diff(indptr)), np.diff(indptr) > 0
+    lowest, highest = np.where(some, 0.0, value), np.where(some, 1.0, value)
     if monotone(wanted):
-        lowest, highest = value, values_under(rows, with_pairs(relevance, queries, items), wanted, short_lists)
-        highest = np.where(some, np.fmax(highest, lowest), lowest)
-    else:
-        lowest, highest = np.where(some, 0.0, value), np.where(some, 1.0, value)
+        every = values_under(rows, with_pairs(relevance, queries, items), wanted, short_lists)
+        rises = some & ~(across & (wanted.name == "R"))
+        lowest, highest = np.where(rises, value, lowest), np.where(rises, np.fmax(every, value), highest)
     return Reach(wanted, value, lowest, highest, labelled, indptr, items)
 
 
@@ -142,12 +142,16 @@ def with_pairs(
     )  # fmt: skip
 
 
-def _unlabelled(rows: RankedLists, relevance: Relevance, k: int) -> tuple[IntArray, IntArray]:
-    """Per query the unlabelled items of its first k places and of what ties with the last of them, ascending."""
-    found = []
+def _unlabelled(rows: RankedLists, relevance: Relevance, k: int) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_]]:
+    """Per query the unlabelled items of its first k places and of what ties with the last of them, ascending.
+
+    Last, (n_queries,) whether there are such ties across the cutoff.
+    """
+    found, across = [], np.zeros(rows.n_queries, bool)
     for query in range(rows.n_queries):
         items, scores = rows.row(query)
         if len(items) > k:
             items = items[scores >= np.partition(scores, len(scores) - k)[len(scores) - k]]
+        across[query] = len(items) > k
         found.append(np.setdiff1d(items, relevance.row(query)[0]))
-    return np.cumsum([0, *map(len, found)]), np.concatenate(found).astype(np.int64)
+    return np.cumsum([0, *map(len, found)]), np.concatenate(found).astype(np.int64), across

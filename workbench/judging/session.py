@@ -160,7 +160,9 @@ class JudgingSession:
     def _current(self, batch: int | None) -> tuple[int, IntArray, IntArray]:
         """(query, items, kinds) that an answer is for."""
         if not self.n_left:
-            raise ValueError(f"all {self.n_done} queries are judged; open the session with a larger n_queries for more")
+            raise ValueError(
+                f"all {self.n_done} queries are judged or skipped; open the session with a larger n_queries for more"
+            )
         if batch is not None and batch != self.n_done + 1:
             raise ValueError(f"query {batch} is not the next one to judge, which is {self.n_done + 1}")
         if batch is None and self._shown != self.n_done + 1:
@@ -216,7 +218,7 @@ def _same(before: Judged, pool: Pool, seed: int, controls: float | None) -> Desi
     design = before.design
     if design is None:
         raise ValueError(f"{before.name} is not a judging session's file; give a name that does not exist yet")
-    if design.pool != pool.digest:
+    if design.pool != pool.digest or not np.array_equal(design.strata, pool.strata):
         raise ValueError(
             f"{before.name} belongs to another pool (made for {design.metric}, {design.direction}): other lists, "
             "labels or metrics; open it with the pool it was begun with, or give another file name"

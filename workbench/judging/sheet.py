@@ -38,9 +38,9 @@ def finished(name: str, n_done: int, controls: Mapping[str, tuple[int, int]]) ->
     """What to read when nothing is left to judge.
 
     >>> finished("a.tsv", 3, {"labelled right": (0, 0), "random wrong": (0, 0)})
-    All 3 queries are judged: a.tsv is complete.
+    All 3 queries are judged or skipped: a.tsv is complete.
     """
-    lines = [f"All {n_done:,} queries are judged: {name} is complete."]
+    lines = [f"All {n_done:,} queries are judged or skipped: {name} is complete."]
     words = {"labelled right": "labelled items marked right", "random wrong": "random items marked wrong"}
     lines += [f"Control: {good} of {shown} {words[what]}." for what, (good, shown) in controls.items() if shown]
     return _paragraphs(lines)

@@ -21,6 +21,8 @@ from workbench.types import FloatArray, IntArray, Ranks, Relevance
 
 #: Values nearer than this are one value, computed in another order.
 SAME = 1e-13
+#: Values of all courses together; a budget that needs more is refused.
+MOST_VALUES = 50_000_000
 NEVER_FALLS = ("hit", "P", "RR", "MRR", "MedR", "MeanR")
 
 
@@ -117,7 +119,7 @@ def course(found: Extremes, ranks: Ranks, limit: int, *, high: bool, wrong: Rank
     """How far one end of ``found = extremes(...)`` moves with each extra positive, up to ``limit`` per query.
 
     A course stops where the end is reached. Queries without positives have one value, NaN. ranks and wrong as they were
-    for ``found``. Cost: the sum of the counts x judged items.
+    for ``found``. Cost: the sum of the counts x judged items; an error where the sum is above 5e7 (2 GB).
 
     >>> from workbench.metrics import ranks_from_scores
     >>> labels = Relevance.from_pairs([0], [2], n_queries=1, n_gallery=4)
@@ -127,6 +129,11 @@ def course(found: Extremes, ranks: Ranks, limit: int, *, high: bool, wrong: Rank
     """
     end, used = (found.highest, found.highest_extra) if high else (found.lowest, found.lowest_extra)
     counts = np.where(np.isnan(found.labelled), 0, np.minimum(used, limit))
+    if counts.sum() > MOST_VALUES:
+        raise ValueError(
+            f"a budget of {limit:,} in all takes {counts.sum():,} values of {found.metric}, too many to hold; lower "
+            "it, or bound the extra positives of each query instead"
+        )
     places = places_of(found.metric, ranks, wrong, up=high != METRICS[found.metric.name].lower_is_better)
     rows, first = np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - counts
     values = np.insert(places.value(rows, np.arange(len(rows)) - first[rows] + 1), first, found.labelled)

@@ -61,13 +61,20 @@ class Evidence:
         """(of the queries, of the items)."""
         return (self.text_ids, self.image_ids) if texts_ask else (self.image_ids, self.text_ids)
 
-    def speaks_of(self, direction: str, texts_ask: bool) -> bool:
-        """Whether the judgements are of this direction."""
+    def speaks_of(self, texts_ask: bool) -> bool:
+        """Whether the judgements are of this direction: a session's file says so, of other qrels more ids fit it."""
         if self.judged is None or not self.judged.entries:
             return False
         if self.judged.design is not None:
-            return self.judged.design.direction == direction
-        return bool(match_ids([self.judged.entries[0].query], set(self.ids(texts_ask)[0])))
+            return self.judged.design.direction == ("t2i" if texts_ask else "i2t")
+        here, there = (self._fitting(asked) for asked in (texts_ask, not texts_ask))
+        return here > 0 and here >= there
+
+    def _fitting(self, texts_ask: bool) -> int:
+        """How many of the judged queries and items there are in a direction."""
+        given = self.judged.judgements() if self.judged else None
+        sides = (given.queries, given.items) if given else ((), ())
+        return sum(len(match_ids(names, set(ids))) for names, ids in zip(sides, self.ids(texts_ask), strict=True))
 
 
 def check_judges(parameters: Mapping[str, Any]) -> None:
@@ -110,8 +117,13 @@ def gather(prepared: Prepared, parameters: Mapping[str, Any], *, progress: bool 
 
 def _check_judged(prepared: Prepared, evidence: Evidence) -> None:
     judged = evidence.judged
-    asked = [(one.name, one.queries is prepared.texts) for one in prepared.directions()]
-    if judged is None or any(evidence.speaks_of(*direction) for direction in asked):
+    spoken = [evidence.speaks_of(one.queries is prepared.texts) for one in prepared.directions()]
+    if judged is not None and sum(spoken) > 1:
+        raise ValueError(
+            f"judged: the ids in {judged.name} fit both directions; give images and texts ids of their own, or judge "
+            "in a session, whose file says which side asks"
+        )
+    if judged is None or any(spoken):
         return
     first = judged.entries[0].query[:80] if judged.entries else "(none)"
     raise ValueError(
@@ -193,12 +205,15 @@ def candidates(prepared: Prepared, one: Ranked, evidence: Evidence, parameters: 
 def _with_judged(one: Ranked, evidence: Evidence, texts_ask: bool) -> Relevance:
     """The labels; what a person judged, right or wrong, is no candidate any more."""
     relevance = one.direction.relevance
-    if evidence.judged is None or not evidence.speaks_of(one.direction.name, texts_ask):
+    if evidence.judged is None or not evidence.speaks_of(texts_ask):
         return relevance
-    given, sides = evidence.judged.judgements(), evidence.ids(texts_ask)
-    rows = [{name: number for number, name in enumerate(ids)} for ids in sides]
-    known = [(rows[0].get(query), rows[1].get(item)) for query, item in zip(given.queries, given.items, strict=True)]
-    pairs = np.array([pair for pair in known if None not in pair], np.int64).reshape(-1, 2)
+    given, rows = evidence.judged.judgements(), []
+    for names, ids in zip((given.queries, given.items), evidence.ids(texts_ask), strict=True):
+        row = {name: number for number, name in enumerate(ids)}
+        meant = match_ids(names, row)
+        rows.append([row[meant[name]] if name in meant else -1 for name in names])
+    pairs = np.array(rows, np.int64).T
+    pairs = pairs[(pairs >= 0).all(axis=1)]
     return with_pairs(relevance, pairs[:, 0], pairs[:, 1], np.zeros(len(pairs)))
 
 
@@ -268,7 +283,7 @@ def _plan(one: Ranked, parameters: Mapping[str, Any]) -> dict[str, Any]:
 def _estimates(prepared: Prepared, one: Ranked, evidence: Evidence, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The estimate of every metric that the judgements can tell; (metric, why) of the others."""
     texts_ask, name = one.direction.queries is prepared.texts, one.direction.name
-    if evidence.judged is None or not evidence.speaks_of(name, texts_ask):
+    if evidence.judged is None or not evidence.speaks_of(texts_ask):
         return {}
     queries, items = evidence.ids(texts_ask)
     hide = parameters["share"] == "no-content"
@@ -314,7 +329,8 @@ def _examples(
             continue
         seen |= {("query", query), ("item", item)}
         place = f"place {found.rank[row]}" if found.rank[row] else "beyond the list"
-        note = f"{place}, best labelled {found.positive_rank[row]:g}"
+        best = found.positive_rank[row]
+        note = f"{place}, " + ("no label" if np.isnan(best) else f"best labelled {best:g}")
         if gallery.kind == queries.kind:
             cards.append(Example("", _words(queries, query), f"{note}; unlabelled: {_cut(_words(gallery, item))}"))
             continue

@@ -37,7 +37,7 @@ class LabelsSection(AuditReport):
                 "—" if np.isnan(value) else f"{100 * value:.0f}" for value in found.evidence[:LONGEST, number]
             ]
         rows["place"] = [f"{place}" if place else "beyond" for place in found.rank[:LONGEST]]
-        rows["best labelled"] = [f"{place:g}" for place in found.positive_rank[:LONGEST]]
+        rows["best labelled"] = ["—" if np.isnan(place) else f"{place:g}" for place in found.positive_rank[:LONGEST]]
         where = curves.WORDS.get(direction, direction)
         caption = (
             f"{where}: the first {len(rows['query']):,} of {found.n_pool:,} unlabelled pairs that were looked at. "
