@@ -78,7 +78,7 @@ def panels(size: Size = "wide", columns: int = 2, *, share: bool = True) -> tupl
     return fig, axes
 
 
-def stacked(rows: Sequence[int], *, width: float = 9.0) -> tuple[Figure, tuple[Axes, ...]]:
+def stacked(rows: Sequence[float], *, width: float = 9.0) -> tuple[Figure, tuple[Axes, ...]]:
     """A new figure with axes one below the other, each as high as its number of rows needs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -121,7 +121,7 @@ def _differences(ax: Axes, names: Sequence[str], found: Sequence[Any], sign: flo
     value, low, high = (sign * 100 * np.array([getattr(one, end) for one in found]) for end in ("value", "low", "high"))
     ax.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
     ax.hlines(place, low, high, color=IMAGE.color, linewidth=2, zorder=2)
-    clear = (low > 0) == (high > 0)
+    clear = (np.minimum(low, high) > 0) | (np.maximum(low, high) < 0)
     for chosen, face in ((clear, IMAGE.color), (~clear, "white")):
         ax.plot(
             value[chosen], place[chosen], linestyle="", marker="o", color=IMAGE.color, markerfacecolor=face, zorder=3

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 ROLES: dict[str, Style] = {"mechanism": AFTER, "control": BEFORE, "knows nothing": SPARE, "imitation": NOT_RELEVANT}
 ANSWERS: dict[str, Style] = {"holds": RELEVANT, "fails": NOT_RELEVANT, "inconclusive": BEFORE}
-WIDTH = 9.0
 
 
-def arms(values: Mapping[str, Mapping[str, Sequence[float]]], roles: Mapping[tuple[str, str], str]) -> Figure:
+def arms(
+    values: Mapping[str, Mapping[str, Sequence[float]]], roles: Mapping[tuple[str, str], str], units: Mapping[str, str]
+) -> Figure:
     """One panel per condition, one line per arm: a small mark per seed, a large one for their mean.
 
     values : condition -> arm -> values. roles : (condition, arm) -> a key of ROLES, "control" where it is missing.
+    units : condition -> what its axis shows.
     """
     rows = [len(found) for found in values.values()]
-    fig, axes = stacked(rows, width=WIDTH)
+    fig, axes = stacked(rows)
     for ax, (condition, found) in zip(axes, values.items(), strict=True):
         for place, (arm, given) in enumerate(reversed(found.items())):
             role = roles.get((condition, arm), "control")
@@ -33,6 +35,7 @@ def arms(values: Mapping[str, Mapping[str, Sequence[float]]], roles: Mapping[tup
         ax.set_ylim(-0.6, len(found) - 0.4)
         ax.tick_params(axis="y", length=0)
         ax.set_title(condition, loc="left", fontsize=FONT_SIZE, fontweight="bold")
+        ax.set_xlabel(units.get(condition, ""))
         ax.grid(axis="x", color="#e8e8e8", linewidth=0.6)
         ax.set_axisbelow(True)
     shown = {roles.get((condition, arm), "control") for condition, found in values.items() for arm in found}
@@ -48,7 +51,7 @@ def claims(judged: Sequence[Any]) -> Figure:
     """
     units = list(dict.fromkeys(one.claim.unit for one in judged))
     groups = [[one for one in judged if one.claim.unit == unit] for unit in units]
-    fig, axes = stacked([len(group) for group in groups], width=WIDTH)
+    fig, axes = stacked([sum(_wrapped(one.claim.says).count("\n") / 2 + 1 for one in group) for group in groups])
     for ax, unit, group in zip(axes, units, groups, strict=True):
         ax.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
         for place, one in enumerate(reversed(group)):

@@ -95,8 +95,8 @@ def section(found: StudyResult) -> list[Display]:
     answer = found.verdict.answer
     return [
         pieces.paper(byline, card.link, card.claim, answer),
-        shown.arms(found),
         shown.verdict(found),
+        shown.arms(found),
         pieces.facts(
             [("expected", [card.expected]), ("conditions", [card.conditions]), ("baselines", [card.tuned]),
              ("an imitation", [card.refuses, shown.fake(found).text]), ("tried before", [card.prior]),
@@ -112,8 +112,10 @@ def decisive(found: StudyResult) -> str:
     open_claims = [one for one in found.verdict.claims if not one.claim.check] or list(found.verdict.claims)
     one = min(open_claims, key=lambda c: abs(c.effect - c.claim.least) / (abs(c.claim.least) + c.high - c.low + 1e-12))
     number = html.number
-    held = f"{one.claim.says}: {number(one.effect)} ({number(one.low)} to {number(one.high)}) {one.claim.unit} over"
-    return f"{held} {one.control}; {number(one.claim.least)} counts"
+    effect = f"{number(one.effect)} ({number(one.low)} to {number(one.high)}) {one.claim.unit}"
+    return (
+        f"{one.claim.says}: {effect}, held against \u201c{one.control}\u201d; {number(one.claim.least)} or more counts"
+    )
 
 
 def _line(found: StudyResult) -> tuple[str, str, str, str, str]:

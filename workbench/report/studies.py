@@ -30,8 +30,17 @@ class Lab:
     """
 
     def __init__(self, *, paper: str = "", seeds: int = 0, size: str = "small", dataset: str = "") -> None:
+        from workbench.studies import STUDIES
+
+        if paper and paper not in STUDIES:
+            raise ValueError(f"no study of {paper!r}; there is {', '.join(STUDIES)}")
         self.paper, self.seeds, self.size, self.dataset = paper, seeds, size, dataset
         self._done: dict[str, StudyResult] = {}
+
+    def __repr__(self) -> str:
+        seeds = f"{self.seeds} seeds each" if self.seeds else "as many seeds as each study asks for"
+        where = self.dataset or "the studies' own worlds"
+        return f"{self.paper or 'all studies of this notebook'} at size {self.size}, {seeds}, on {where}"
 
     def result(self, key: str) -> StudyResult | None:
         """The measured study; None when the notebook was asked for another paper, or the study takes no embeddings."""
@@ -105,7 +114,7 @@ def arms(found: StudyResult) -> Display:
     n = len(found.seeds)
     reading = "Each small mark is a seed, each large one the mean of its arm; every condition has its own scale."
     return html.figure(
-        plots.arms(found.values(), found.roles()),
+        plots.arms(found.values(), found.roles(), found.units()),
         alt=f"{found.card.key}: the value of every arm under {len(found.values())} conditions",
         caption=caption(reading, data=found.data or f"{found.size} size, {n} seeds"),
         table=found.table(),
@@ -134,8 +143,10 @@ def fake(found: StudyResult) -> Display:
         for one, other in zip(found.verdict.claims, found.fake.claims, strict=True)
         if one.answer == "holds" and other.answer != "holds"
     ]
-    said = "; ".join(lost) if lost else "none of the claims that hold"
-    return note(f"Could it fail? With the imitation in place, these no longer hold: {said}.")
+    if not any(one.answer == "holds" for one in found.verdict.claims):
+        return note("Could it fail? No claim holds at this size, so the imitation has nothing to lose.")
+    said = "; ".join(lost) if lost else "none of them"
+    return note(f"Could it fail? With the imitation in place, of the claims that hold these no longer do: {said}.")
 
 
 def _row(one: Judged) -> dict[str, Any]:

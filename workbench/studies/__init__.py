@@ -17,6 +17,7 @@ from __future__ import annotations
 from workbench.studies.documents import answers
 from workbench.studies.hubness import dual_banks
 from workbench.studies.ledger import StudyResult, ledger, read_ledger, restored, run_studies, run_study
+from workbench.studies.losses import one_to_k
 from workbench.studies.measuring import exhaustive, forced_choice, views
 from workbench.studies.study import SIZES, Arms, Card, Claim, Facts, Size, Study
 from workbench.studies.verdict import Judged, Verdict, judge, with_fake
@@ -26,4 +27,5 @@ __all__ = [
     "ledger", "read_ledger", "restored", "run_studies", "run_study", "with_fake",
 ]  # fmt: skip
 
-STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in (dual_banks, exhaustive, views, answers, forced_choice)}
+_MODULES = (dual_banks, exhaustive, one_to_k, forced_choice, views, answers)
+STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in sorted(_MODULES, key=lambda one: one.STUDY.key)}

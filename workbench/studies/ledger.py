@@ -65,6 +65,12 @@ class StudyResult:
         found |= {(one.condition, one.fake): "imitation" for one in self.claims if one.fake not in self.blind}
         return found | {(one.condition, one.arm): "mechanism" for one in self.claims}
 
+    def units(self) -> dict[str, str]:
+        """condition -> the unit of its claims, where they have one."""
+        found = {one.condition: one.unit for one in self.claims}
+        mixed = {one.condition for one in self.claims if one.unit != found[one.condition]}
+        return {condition: unit for condition, unit in found.items() if condition not in mixed}
+
     def table(self) -> list[dict[str, Any]]:
         """One row per condition and arm: mean and standard deviation over seeds; published values are marked."""
         return [
