@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
@@ -187,7 +188,7 @@ def test_controls_that_know_nothing_of_the_item_score_as_chance() -> None:
 
 
 def test_what_a_control_puts_in_place() -> None:
-    from workbench.diagnostics.component import _replaced, _without_fixed_points
+    from workbench.diagnostics.interventions import _replaced, _without_fixed_points
 
     output, order = torch.tensor([[3.0, 4.0], [1.0, 0.0], [2.0, 2.0]]), torch.tensor([1, 2, 0])
     dice = torch.Generator().manual_seed(0)
@@ -250,6 +251,79 @@ def test_parts_without_parameters_and_with_several_outputs() -> None:
     assert "no parameters" in found.findings()[0].advice
 
 
+def test_items_on_another_axis_are_not_taken_for_deafness() -> None:
+    """Sequence first, as in the transformers of CLIP: six places, four items."""
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=False)
+            self.twice = torch.nn.Identity()
+
+        def forward(self, x):
+            places = self.twice(self.twice(x).transpose(0, 1))
+            return self.layer(places).mean(0)
+
+    torch.manual_seed(0)
+    asked = [torch.randn(4, 6, 8)], lambda out: (out**2).sum()
+    found = component_alive(Model(), "layer", *asked, score=lambda out: out[:, 0], seeds=(0,))
+    assert found.verdicts == {"gradient": "ok", "output": "ok", "input": "not measurable", "score": "not measurable"}
+    assert set(found.costs) == {"constant", "zero"}
+    assert "sequence first" in found.findings()[2].advice
+    assert component_alive(Model(), "twice", *asked, seeds=(0,)).verdicts["input"] == "ok"  # one of its calls has items
+
+
+def test_outputs_keep_their_type_and_numbers_of_a_kind_stay() -> None:
+    class Named(OrderedDict):
+        said = property(lambda self: self["said"])
+        code = property(lambda self: self["code"])
+
+    class Part(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3, 4)
+
+        def forward(self, x):
+            said = self.linear(x)
+            return Named(said=said, code=said.argmax(-1))
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Part()
+
+        def forward(self, x):
+            out = self.part(x)
+            return out.said * torch.nn.functional.one_hot(out.code, 4)
+
+    torch.manual_seed(0)
+    found = component_alive(Model(), "part", [torch.randn(6, 3)], lambda out: out.sum(), score=lambda out: out.sum(1))
+    assert set(found.costs) == set(CONTROLS)
+    assert {found.verdicts[check] for check in ("gradient", "output", "input")} == {"ok"}
+
+
+def test_a_change_that_breaks_the_output_moves_it_and_a_score_of_it_is_named() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = torch.nn.Linear(3, 4)
+
+        def forward(self, x):
+            said = self.part(x)
+            return said / said.norm(dim=1, keepdim=True)
+
+    batch = [torch.randn(5, 3, generator=torch.Generator().manual_seed(0))]
+    assert component_alive(Model(), "part", batch, lambda out: out[:, 0].sum()).moves["zero"] == float("inf")
+    with pytest.raises(ValueError, match="5 NaN for the model under 'zero'"):
+        component_alive(Model(), "part", batch, lambda out: out[:, 0].sum(), score=lambda out: out[:, 0])
+
+
+def test_one_cluster_has_no_cost_to_judge() -> None:
+    found = scored(lambda said, x: said, 1, clusters=np.zeros(N, int))
+    assert found.verdicts["score"] == "not measurable"
+    assert "one cluster" in found.findings()[-1].advice
+
+
 def test_same_seeds_same_numbers_and_a_table() -> None:
     first, second = (scored(lambda said, x: said, 2, seeds=(4, 5)) for _ in range(2))
     assert first.flat() == second.flat()
@@ -267,7 +341,8 @@ def test_same_seeds_same_numbers_and_a_table() -> None:
         ({"batch": [torch.randn(1, DIM)]}, "two items or more.*got 1"),
         ({"loss": lambda out: out}, "one number"),
         ({"score": lambda out: out}, r"one number per item.*\(96, 12\)"),
-        ({"score": lambda out: out[:, 0] * float("nan")}, "none NaN"),
+        ({"score": lambda out: out[:, 0] * float("nan")}, "none NaN.*96 NaN for the model as it is"),
+        ({"batch": [torch.full((N, DIM), float("nan"))]}, "output holds NaN"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(change: dict, message: str) -> None:

@@ -270,6 +270,19 @@ def test_groups_that_exclude_each_other_are_looked_at() -> None:
     assert "another does not" in finding.advice
 
 
+def test_where_all_groups_are_against_each_other_none_is_named() -> None:
+    """Half of a median below 0 lies above it: the median group itself would be the odd one."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        values = rng.normal(size=(400, 3))
+        values += 0.3 * rng.normal(size=values.shape) - values.mean(axis=1, keepdims=True)
+        ranks = 1 + values.argsort(axis=0).argsort(axis=0)
+        (finding,) = consistency(ranks, "abc", n_gallery=400, n_null=99, n_resamples=100).findings()
+        assert finding.verdict == "look"
+        assert "another does not" in finding.advice
+        assert "has less to do" not in finding.advice
+
+
 # ---- real systems ---------------------------------------------------------------------------------------------------
 
 
@@ -450,3 +463,11 @@ def test_scenes_in_five_languages(parameters: dict) -> None:
         assert found.ranks.shape == (60, 5)
         assert found.ranks.mean(axis=0).argmax() == found.groups.index("ja")
     assert len(results["examples apart t2i"].cards) == 5
+
+
+def test_one_image_or_one_text_has_no_cycle(parameters: dict, tmp_path: Path) -> None:
+    for n_images, n_texts in ((1, 2), (3, 1)):
+        rng = np.random.default_rng(0)
+        given = rng.normal(size=(n_images, 4)), rng.normal(size=(n_texts, 4)), np.zeros(n_texts, int), ["en"] * n_texts
+        results = results_of(parameters, tmp_path, given, metrics=["hit@1"])
+        assert "two queries and two items" in results["cycles not measured"]

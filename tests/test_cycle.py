@@ -116,6 +116,17 @@ def test_what_does_not_fit_is_refused(queries, gallery, items, relevance, messag
         cycle_consistency(queries, gallery, items, relevance=relevance)
 
 
+def test_a_bound_needs_a_turn_and_few_items_are_no_proof_of_nothing() -> None:
+    given = paired_vectors(noise=8.0, n_images=40, seed=3)
+    own = given["text_image"]
+    right = Relevance.from_pairs(np.arange(len(own)), own, n_queries=len(own), n_gallery=40)
+    with pytest.raises(ValueError, match="n_turns must be at least 1"):
+        cycle_consistency(given["text"], given["image"], own, n_turns=0)
+    found = cycle_consistency(given["text"], given["image"], own, relevance=right, **HOW)
+    assert found.closed_right.low <= found.turned_right.max() < found.closed_right.high
+    assert "not shown to be more over right items" in found.findings()[0].advice
+
+
 def test_one_item_is_not_measurable() -> None:
     rng = np.random.default_rng(0)
     found = cycle_consistency(rng.normal(size=(5, 4)), rng.normal(size=(3, 4)), np.zeros(5), **HOW)

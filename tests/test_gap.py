@@ -196,6 +196,25 @@ def test_constant_vectors_have_no_margin() -> None:
     assert [finding.verdict for finding in gap.findings()] == ["not measurable", "problem"]
 
 
+def test_separation_is_that_of_pairs_and_says_so() -> None:
+    """Texts at different distances from all images: every text finds its image, yet pairs overlap across texts."""
+    rng = np.random.default_rng(0)
+    own = unit(rng.normal(size=(200, 64)))
+    common, share = np.eye(64)[0], rng.uniform(-1, 1, size=(200, 1))
+    images, texts = unit(0.6 * own + 0.8 * common), unit(np.sqrt(1 - share**2) * own + share * common)
+    gap = modality_gap(images, texts, np.arange(200), n_resamples=100)
+    scores = texts @ images.T
+    assert (scores.argmax(axis=1) == np.arange(200)).mean() > 0.95
+    within = np.mean([(row[i] > np.delete(row, i)).mean() for i, row in enumerate(scores)])
+    wrong = scores[~np.eye(200, dtype=bool)]
+    pooled = np.mean([(right > wrong).mean() for right in np.diag(scores)])
+    assert gap.separation.value == pytest.approx(pooled, abs=1e-4)
+    assert within > 0.99 > 0.8 > pooled
+    said = gap.findings()[1].advice
+    assert "A right pair is closer than a wrong one, of whichever text" in said
+    assert "which no ranking of images sees" in said
+
+
 def test_texts_of_one_image_give_no_interval() -> None:
     gap = modality_gap(np.eye(3), np.eye(3)[[1, 1]], [1, 1], n_resamples=100)
     assert [finding.verdict for finding in gap.findings()] == ["not measurable"] * 2

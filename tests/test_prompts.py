@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from worlds import paired_vectors
@@ -11,6 +13,7 @@ from workbench.diagnostics.prompts import PromptSensitivity, prompt_sensitivity
 from workbench.evaluate import completed, prepare
 from workbench.evaluate.integrity import consistency as section
 from workbench.evaluate.ranking import rank
+from workbench.plots import figure
 from workbench.report import schema_of
 from workbench.statistics import Interval, PairedDifference
 from workbench.types import Relevance
@@ -134,6 +137,30 @@ def test_fires_on_a_better_template_and_is_quiet_when_all_are_equal() -> None:
     missed = sum(world(seed, better=0.9).findings()[0].verdict != "look" for seed in range(20))
     false = sum(world(seed).findings()[0].verdict != "ok" for seed in range(20))
     assert max(missed, false - 2) <= 0, f"of 20 worlds each: better template missed {missed}, false alarms {false}"
+
+
+def test_an_interval_that_touches_zero_is_drawn_hollow() -> None:
+    from workbench.plots import consistency
+
+    ends = {
+        "clear": (0.1, 0.3),
+        "below": (-0.3, -0.1),
+        "touches": (-0.2, 0.0),
+        "nothing": (0.0, 0.0),
+        "one": (np.nan,) * 2,
+    }
+    made = [SimpleNamespace(value=np.nanmean([low, high, 0]), low=low, high=high) for low, high in ends.values()]
+    ax = consistency._differences(figure()[1], tuple(ends), made, -1.0, "points")
+    filled, hollow = ([line for line in ax.lines if line.get_marker() == "o"][i].get_ydata().tolist() for i in (0, 1))
+    assert filled == [4, 3]
+    assert hollow == [2, 1, 0]
+
+
+def test_the_template_in_use_alone_is_no_comparison() -> None:
+    found = section._prompts(
+        SimpleNamespace(judged=True), (), {"templates": ["{}"], "templated": {"{}": np.eye(3)}}
+    )  # fmt: skip
+    assert "name another" in found["templates not measured"]
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@ def test_space_measures_hold_together() -> None:
         (lambda: alignment(np.ones((3, 2)), np.ones((4, 2))), "one shape"),
         (lambda: alignment(np.ones((3, 2)), np.ones((3, 2)), alpha=0), "alpha"),
         (lambda: uniformity(np.ones((1, 2))), "pairs of different rows"),
+        (lambda: uniformity(np.array([[np.nan, 0], [1, 0]])), "all finite"),
         (lambda: uniformity(np.ones((3, 2)), t=0), "t must be above 0"),
         (lambda: effective_rank(np.full((2, 2), np.nan)), "finite"),
         (lambda: space_measures(np.ones((3, 2)), np.ones((4, 2)), [0, 1, 2, 3]), r"images 0\.\.2"),
@@ -205,6 +206,19 @@ def test_shuffled_control_and_drawn_items() -> None:
     assert (found.null_debiased == again.null_debiased).all()
     assert found.flat()["space/cka"] == found.debiased
     assert "<table" in found._repr_html_()
+    assert found.plot() is not None
+
+
+@pytest.mark.parametrize("n", [5, 6, 7, 10, 50])
+def test_items_equally_far_from_each_other_have_no_debiased_cka(n: int) -> None:
+    """0 / 0, which rounding turned into 1, 0 or -3e-8; the plain value is defined."""
+    turned = np.linalg.qr(RNG(1).normal(size=(64, 64)))[0][:n]
+    other = RNG(0).normal(size=(n, 4))
+    for simplex in (np.eye(n), turned):
+        assert np.isnan([linear_cka(simplex, simplex), linear_cka(simplex, other), linear_cka(other, simplex)]).all()
+        assert linear_cka(simplex, simplex, debiased=False) == pytest.approx(1)
+    found = similarity_of_spaces(np.eye(n), other)
+    assert found.findings()[0].verdict == "not measurable"
     assert found.plot() is not None
 
 
@@ -315,6 +329,10 @@ def test_section_says_why_it_cannot() -> None:
     assert "within a half of the gallery" in few["space not measured"].reasons["closing t2i"]
     assert "2 clusters" in few["space not measured"].reasons["mixed gallery t2i"]
     assert "Not measurable" in shown(report(few))
+    alone, ranked = prepared()
+    alone.texts = Embeddings(alone.texts.vectors[:1], alone.texts.ids[:1], "text", "made")
+    alone.collection.text_image = np.zeros(1, int)
+    assert "two texts" in section.analyse(alone, (), PARAMETERS)["space not measured"].reasons["gap"]
     same, ranked = prepared()
     ranked[0].direction.gallery = Embeddings(same.images.vectors, same.images.ids, "text", "made")
     assert "both of modality 'text'" in section.analyse(same, ranked, PARAMETERS)["space not measured"].reasons[
@@ -334,3 +352,28 @@ def test_further_encoders_are_laid_beside_the_audited_one() -> None:
     ]
     assert [each.debiased for each in found[:3]] == pytest.approx([1, 1, 1])
     assert found[3].debiased < 0.2
+
+
+def test_the_space_of_the_table_is_that_of_unit_vectors() -> None:
+    """With similarity=dot vectors keep their lengths, which say nothing of the shape the table speaks of."""
+    one, ranked = prepared()
+    judges = {"own": (one.images.vectors, one.texts.vectors)}
+    asked = {**PARAMETERS, "evidence": SimpleNamespace(judges=judges)}
+    found = section.analyse(one, ranked, asked)
+    for side in ("images", "texts"):
+        given = getattr(one, side)
+        lengths = RNG(3).uniform(0.1, 9, size=(len(given), 1)).astype(np.float32)
+        setattr(one, side, Embeddings(given.vectors * lengths, given.ids, given.modality, "made"))
+    longer = section.analyse(one, ranked, asked)
+    assert longer["cka"].debiased == pytest.approx(found["cka"].debiased, abs=1e-5)
+    assert [each.debiased for each in longer["cka judges"]] == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_an_encoder_without_a_space_is_named_and_the_others_stay() -> None:
+    one, ranked = prepared()
+    judges = {"dead": (np.ones((12, 5)), np.ones((24, 5))), "own": (one.images.vectors, one.texts.vectors)}
+    results = section.analyse(one, ranked, {**PARAMETERS, "evidence": SimpleNamespace(judges=judges)})
+    assert [each.second for each in results["cka judges"]] == ["own", "own"]
+    reasons = results["space not measured"].reasons
+    assert "without variation" in reasons["cka images, dead"]
+    assert "without variation" in reasons["cka texts, dead"]

@@ -257,7 +257,7 @@ def _items_and_gap(gallery: npt.ArrayLike, query_bank: npt.ArrayLike) -> tuple[F
 
 def _provenance(parts: Sequence[Half]) -> str:
     bank = parts[0].bank
-    return "cross-fit, in halves" if len(parts) > 1 else f"{bank.provenance} {f'({bank.name})' if bank.name else ''}"
+    return "cross-fit, in halves" if len(parts) > 1 else bank.provenance + (f" ({bank.name})" if bank.name else "")
 
 
 def _compared(
@@ -281,8 +281,6 @@ def _compared(
 
 def _corrected(outcomes: Sequence[Closed]) -> tuple[Closed, ...]:
     """With Holm's correction over all that was scored."""
-    if not all(one.n for one in outcomes):
-        return tuple(outcomes)
     adjusted = holm([one.p_holm for one in outcomes])
     return tuple(replace(one, p_holm=float(p)) for one, p in zip(outcomes, adjusted, strict=True))
 

@@ -8,14 +8,14 @@ is shuffled or its output is replaced by something that knows nothing of the ite
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from workbench.diagnostics.interventions import change, tensors_in, watched
 from workbench.statistics import PairedDifference, holm, paired_difference
 from workbench.types import Finding, FloatArray, Verdict
 
@@ -38,6 +38,9 @@ VANISHING = 1e-6
 MOVES = 1e-5
 LEVEL = 0.05
 SOURCE = "convention of this project"
+NO_ITEMS = (
+    "Nothing it is given has one row per item of the batch (sequence first?), so items cannot be exchanged in it."
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def component_alive(
     """Look whether a submodule is trained, is listened to, and earns its place; the model is left as it was.
 
     model : called as ``model(*batch)``, in evaluation mode. component : dotted name of a submodule, as in
-    ``model.named_modules()``. batch : tensors whose first axis is the item, or anything else the model takes.
+    ``model.named_modules()``. batch : tensors whose first axis is the item, or anything else the model takes. Where a
+    component has the items on another axis (sequence first), controls that cannot be made are left out.
     loss(output) : a scalar to train on. score(output) : (n_items,) per item, higher is better, such as a reciprocal
     rank. clusters (n_items,) : items that belong together. seeds : of shuffles and noise; costs are means over them.
 
@@ -147,7 +151,8 @@ def component_alive(
     output : the model's output moves when the component's parameters or its output change.
     input : the model's output moves when the component is shown other items of the batch.
     score : the controls (see ``CONTROLS``) cost score: paired by item, sign flips, corrected by Holm.
-    Errors: no such submodule, fewer than two items, a loss that is no scalar, a score of another length, NaN.
+    Errors: no such submodule, fewer than two items, a loss that is no scalar, a score of another length, NaN in the
+    output or a score.
 
     >>> import torch
     >>> head = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
@@ -225,128 +230,51 @@ def _changed(
     if n < 2:
         raise ValueError(f"a batch needs two items or more, to be exchanged; got {n}")
     plain = model(*batch)
-    noise = _moved(plain, model(*batch))
+    unseen: set[str] = set()
+    if not all(bool(one.isfinite().all()) for one in tensors_in(plain)):
+        raise ValueError("the model's output holds NaN or infinity, so it cannot be seen whether it moves")
+    with watched(part, n, unseen):
+        noise = _moved(plain, model(*batch))
     moves: dict[str, list[float]] = {}
-    scores = {} if score is None else {"as it is": [_scored(score, plain)]}
+    scores = {} if score is None else {"as it is": [_scored(score, plain, "as it is")]}
     for name in dict.fromkeys((*DEPENDENCE, *CONTROLS)) if score is not None else DEPENDENCE:
+        if name in unseen:
+            continue
         for seed in seeds if name in BY_CHANCE else seeds[:1]:
-            with _change(part, name, n, seed):
+            with change(part, name, n, seed):
                 output = model(*batch)
             if name in DEPENDENCE:
                 moves.setdefault(name, []).append(_moved(plain, output))
             if score is not None and name in CONTROLS:
-                scores.setdefault(name, []).append(_scored(score, output))
+                scores.setdefault(name, []).append(_scored(score, output, name))
     means = {name: np.mean(values, axis=0) for name, values in scores.items()}
     return {name: max(values) for name, values in moves.items()}, noise, means
 
 
-def _scored(score: Any, output: Any) -> FloatArray:
+def _scored(score: Any, output: Any, name: str) -> FloatArray:
     values = score(output)
     values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)
     if values.ndim != 1 or np.isnan(values).any():
-        raise ValueError(f"score must give one number per item, none NaN; got shape {values.shape}")
+        nans = int(np.isnan(values).sum())
+        raise ValueError(
+            f"score must give one number per item, none NaN; got shape {values.shape} with {nans} NaN for the model "
+            f"{name if name == 'as it is' else f'under {name!r}'}"
+        )
     return values
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """The floating tensors inside tuples, lists and mappings."""
-    if hasattr(value, "is_floating_point"):
-        return [value] if value.is_floating_point() else []
-    if isinstance(value, Mapping):
-        return [one for part in value.values() for one in _tensors(part)]
-    return [one for part in value for one in _tensors(part)] if isinstance(value, list | tuple) else []
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same value with every floating tensor of one axis or more changed."""
-    if hasattr(value, "is_floating_point"):
-        return change(value) if value.ndim else value
-    if isinstance(value, Mapping):
-        return {name: _mapped(part, change) for name, part in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(part, change) for part in value))
-    return type(value)(_mapped(part, change) for part in value) if isinstance(value, list | tuple) else value
 
 
 def _moved(before: Any, after: Any) -> float:
     """Root mean square difference over the spread of the outputs across the batch, the largest of all tensors."""
     found = [0.0]
-    for old, new in zip(_tensors(before), _tensors(after), strict=True):
-        apart = float(((new - old).double() ** 2).mean()) ** 0.5
+    for old, new in zip(tensors_in(before), tensors_in(after), strict=True):
+        if not old.is_floating_point():
+            continue
+        apart = float((new.double() - old.double()).square().mean().nan_to_num(float("inf"))) ** 0.5
         wide = old.double()
         scale = float(((wide - wide.mean(0)) ** 2).mean()) ** 0.5 if wide.ndim and len(wide) > 1 else 0.0
         scale = scale or float((wide**2).mean()) ** 0.5
         found.append(apart / scale if scale > 0 else float(apart > 0))
     return max(found)
-
-
-@contextmanager
-def _change(part: nn.Module, name: str, n: int, seed: int) -> Iterator[None]:
-    """The component with one thing changed, and as before afterwards."""
-    import torch
-
-    dice = torch.Generator().manual_seed(seed)
-    if name == "other parameters":
-        kept = [(one, one.detach().clone()) for one in part.parameters()]
-        try:
-            for one, value in kept:
-                size = float(value.double().pow(2).mean()) ** 0.5 or 1.0
-                one.add_(0.1 * size * torch.randn(one.shape, generator=dice).to(one))
-            yield
-        finally:
-            for one, value in kept:
-                one.copy_(value)
-        return
-    order = _without_fixed_points(n, dice)
-    if name == "shuffled input":
-        handle = part.register_forward_pre_hook(
-            lambda _, given, named: _exchanged((given, named), order), with_kwargs=True
-        )
-    else:
-        handle = part.register_forward_hook(lambda _, __, output: _mapped(output, _replaced(name, order, dice)))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _exchanged(given: Any, order: Tensor) -> Any:
-    """Inputs with the items exchanged: every tensor, of numbers or tokens, that has as many rows as the batch."""
-    if hasattr(given, "shape") and hasattr(given, "index_select"):
-        return given[order.to(given.device)] if given.ndim and len(given) == len(order) else given
-    if isinstance(given, Mapping):
-        return {name: _exchanged(one, order) for name, one in given.items()}
-    return type(given)(_exchanged(one, order) for one in given) if isinstance(given, list | tuple) else given
-
-
-def _without_fixed_points(n: int, dice: Any) -> Tensor:
-    """An order in which no item keeps its place: one random cycle."""
-    import torch
-
-    cycle, order = torch.randperm(n, generator=dice), torch.empty(n, dtype=torch.long)
-    order[cycle] = cycle.roll(1)
-    return order
-
-
-def _replaced(name: str, order: Tensor, dice: Any) -> Callable[[Tensor], Tensor]:
-    import torch
-
-    def replace(output: Tensor) -> Tensor:
-        mean = output.mean(0, keepdim=True).expand_as(output)
-        if name == "shuffled output":
-            return output[order.to(output.device)] if len(output) == len(order) else output
-        if name == "random":
-            noise = torch.randn(output.shape, generator=dice).to(output)
-            return mean + noise * output.std(0, correction=0, keepdim=True)
-        if name == "centroid":
-            lengths = output.flatten(1).norm(dim=1).mean() if output.ndim > 1 else output.abs().mean()
-            own = mean[:1].norm()
-            return mean * (lengths / own) if own > 0 else mean
-        return {"mean": mean, "constant": torch.full_like(output, float(output.mean()))}.get(
-            name, torch.zeros_like(output)
-        )
-
-    return replace
 
 
 def _costs(
@@ -399,7 +327,7 @@ def _output_finding(found: ComponentAlive) -> Finding:
     if not found.calls:
         why = "A forward pass never calls it: it is no part of what the model computes."
         return Finding(name, 0.0, None, MOVES, SOURCE, "problem", why)
-    moved = max(found.moves["zero"], found.moves["shuffled output"])
+    moved = max(found.moves["zero"], found.moves.get("shuffled output", 0.0))
     bound, verdict = _verdict(found, moved)
     tuned = found.moves["other parameters"]
     if verdict == "problem":
@@ -413,7 +341,9 @@ def _output_finding(found: ComponentAlive) -> Finding:
 
 
 def _input_finding(found: ComponentAlive) -> Finding:
-    name, moved = f"{found.component}/input", found.moves["shuffled input"]
+    name, moved = f"{found.component}/input", found.moves.get("shuffled input")
+    if moved is None:
+        return Finding(name, None, None, MOVES, SOURCE, "not measurable", NO_ITEMS)
     bound, verdict = _verdict(found, moved)
     advice = {
         "ok": f"Shown other items, it moves the output by {moved:.2g} of its spread.",
@@ -424,7 +354,10 @@ def _input_finding(found: ComponentAlive) -> Finding:
 
 
 def _score_finding(found: ComponentAlive) -> Finding:
-    name, cost = f"{found.component}/score", found.costs["shuffled input"]
+    name, cost = f"{found.component}/score", found.costs.get("shuffled input")
+    if cost is None or not np.isfinite(cost.low):
+        why = NO_ITEMS if cost is None else "All items belong to one cluster, so how much a cost would vary is unknown."
+        return Finding(name, None, None, 0.0, SOURCE, "not measurable", why)
     lost, interval = -cost.value, (-cost.high, -cost.low)
     hurts = [one for one in found.costs if found.p_holm[one] < LEVEL and found.costs[one].value < 0]
     helps = [one for one in found.costs if found.p_holm[one] < LEVEL and found.costs[one].value > 0]
@@ -437,7 +370,8 @@ def _score_finding(found: ComponentAlive) -> Finding:
         free = [one for one in CONTROLS if one in found.costs and one not in hurts]
         said += f" Not shown to cost: {', '.join(free)}; is it what the component knows that helps?" if free else ""
     elif verdict == "look":
-        said += f" That is not shown to be a loss; one of {detectable:.2g} would be seen in four cases of five."
+        said += " That is not shown to be a loss"
+        said += f"; one of {detectable:.2g} would be seen in four cases of five." if np.isfinite(detectable) else "."
     else:
         said += " No item's score changes: what it knows of an item earns nothing here."
     said += f" Better than the component: {', '.join(helps)}." if helps else ""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 KINDS = {
     "std": "standard deviation of the ranks; code that prints a Mean Rank Variance computes this",
     "var": "variance of the ranks, which is what that name says",
-    "clamped": "standard deviation, ranks beyond the clamp counted as the next one",
+    "clamped": "standard deviation, ranks beyond the clamp counted as the clamp",
     "log": "standard deviation of the logarithm of the rank: 1 and 2 differ as much as 500 and 1,000",
 }
 LEVEL = 0.05
@@ -412,12 +412,12 @@ def _finding(found: Consistency) -> Finding:
 
 
 def _apart(found: Consistency) -> IntArray:
-    """Groups whose correlation with the rest is shown to be below half of the median group's."""
+    """Groups whose correlation with the rest is shown to be below half of the median group's, if that is above 0."""
     known = np.isfinite(found.with_rest)
-    if known.sum() < 3:
-        return np.zeros(0, np.int64)
     r = np.clip(found.with_rest, -0.999, 0.999)
-    half = float(np.median(r[known])) / 2
+    half = float(np.median(r[known])) / 2 if known.sum() > 2 else 0.0
+    if half <= 0:
+        return np.zeros(0, np.int64)
     z = (np.arctanh(half) - np.arctanh(r)) * np.sqrt(found.concordance.n_clusters - 3)
     return np.flatnonzero(known & (z > -ndtri(LEVEL / known.sum())))
 

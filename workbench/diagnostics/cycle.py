@@ -156,7 +156,7 @@ def cycles_both_ways(
     """
     left, right = np.asarray(queries), np.asarray(gallery)
     own = np.asarray(items, np.int64), np.asarray(gallery_items, np.int64)
-    _check(left, right, own, relevance)
+    _check(left, right, own, relevance, n_turns)
     hops = first_places(left, right)
     turned = [first_places(left, _turned(right, turn)) for turn in np.random.SeedSequence(seed).spawn(n_turns)]
     labels = (None, None) if relevance is None else (relevance, relevance.T)
@@ -169,8 +169,10 @@ def cycles_both_ways(
     return to, fro
 
 
-def _check(left: Any, right: Any, own: tuple[IntArray, IntArray], relevance: Relevance | None) -> None:
+def _check(left: Any, right: Any, own: tuple[IntArray, IntArray], relevance: Relevance | None, n_turns: int) -> None:
     sizes = len(left), len(right)
+    if n_turns < 1:
+        raise ValueError(f"n_turns must be at least 1, a turn to hold the cycles against; got {n_turns}")
     if left.ndim != 2 or right.ndim != 2 or min(sizes) < 2 or tuple(map(len, own)) != sizes:
         raise ValueError(
             f"queries {left.shape} and gallery {right.shape} must be (n, dim) with two rows or more, and items need "
@@ -286,7 +288,7 @@ def _finding(found: CycleConsistency) -> Finding:
     if verdict == "problem" and found.same_item.low > most:
         advice = f"{wrong}: both sides agree, on something else than the labels. Look for a wrong pairing of rows."
     elif verdict == "problem":
-        advice = f"{wrong}: no more over right items than without any pairing. The sides do not meet on what is right."
+        advice = f"{wrong}: not shown to be more over right items than the {bound:.0%} without any pairing."
     elif labelled:
         advice = f"{wrong}; only the first part is about being right."
     else:

@@ -37,7 +37,8 @@ class ModalityGap:
     centroid_distance : Euclidean distance of the two means of unit vectors, 0 to 2.
     paired : (n_pairs,) cosine of each text with its own image. unpaired : cosines of sampled wrong pairs
         (n_unpaired_possible says of how many; all of them when sampled is False).
-    separation : probability that a text is closer to its own image than to a random other one, ties counted half.
+    separation : probability that a right pair is closer than a wrong one, over all texts, ties counted half. A ranking
+        compares within a text: where some texts are closer to everything, this is lower than what it sees.
     within_image, within_text : mean cosine of two different items of one side, how narrow its cone is (NaN: one item).
     centre_spread_image, centre_spread_text : standard deviation over the items of one side of their dot product with
         the other side's centroid: what closeness to the centre adds to scores, item by item, whatever the query.
@@ -322,7 +323,7 @@ def _gap_finding(gap: ModalityGap) -> Finding:
 def _separation_finding(gap: ModalityGap) -> Finding:
     found = gap.separation
     says = (
-        f"A text is closer to its own image than to another one with probability {found.value:.3f} "
+        f"A right pair is closer than a wrong one, of whichever text, with probability {found.value:.3f} "
         f"({'a sample of ' if gap.sampled else ''}{len(gap.unpaired):,} wrong pairs)."
     )
     verdict: Verdict
@@ -338,7 +339,10 @@ def _separation_finding(gap: ModalityGap) -> Finding:
         )
     elif found.value < SEPARATION_LOOK:
         verdict, threshold = "look", SEPARATION_LOOK
-        advice = " Right pairs stand out only weakly: the encoder may not suit these data, or some pairs are wrong."
+        advice = (
+            " Right pairs stand out only weakly: the encoder may not suit these data, some pairs are wrong, or some "
+            "texts are closer than others to every image, which no ranking of images sees: compare the recall."
+        )
     else:
         verdict, threshold = "ok", SEPARATION_LOOK
         advice = " Right pairs stand out from random ones; this says nothing about close distractors, as recall does."

@@ -13,6 +13,7 @@ from workbench.types import Finding, FloatArray, IntArray, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+_NOTHING = 1e-10
 NULL_SOURCE = "the upper end of the band of the same vectors with their rows shuffled (95 %)"
 
 
@@ -61,6 +62,9 @@ class SpaceSimilarity:
     def findings(self) -> list[Finding]:
         """Whether the two spaces have more in common than shuffled rows."""
         high = self.band[1]
+        if not np.isfinite(self.debiased):
+            why = "All items of one side lie equally far from each other: a space without a shape resembles nothing."
+            return [Finding("space/cka", None, None, None, NULL_SOURCE, "not measurable", why)]
         verdict: Verdict = "ok" if self.debiased > high else "look"
         advice = {
             "ok": f"{self.first} and {self.second} of the same items vary together; how much is no measure of quality.",
@@ -121,8 +125,9 @@ def linear_cka(first: npt.ArrayLike, second: npt.ArrayLike, *, debiased: bool = 
     dim grows beyond n; the debiased one stays about 0, and may lie below it.
 
     first (n, dim_1), second (n, dim_2) with n >= 4. Unchanged by turning, scaling and moving either side.
-    Returns a number, plain 0 to 1, debiased at most about 1. Raises ValueError for other shapes, NaN, or vectors
-    that do not vary.
+    Returns a number, plain 0 to 1, debiased at most about 1, NaN where all rows of one side lie equally far from each
+    other (one-hot vectors): centred without bias nothing of it is left. Raises ValueError for other shapes, NaN, or
+    vectors that do not vary.
     Sources: S. Kornblith, M. Norouzi, H. Lee, G. Hinton, "Similarity of Neural Network Representations Revisited",
     ICML 2019, https://arxiv.org/abs/1905.00414; debiased as in T. Nguyen, M. Raghu, S. Kornblith, "Do Wide and Deep
     Networks Learn the Same Things?", ICLR 2021, https://arxiv.org/abs/2010.15327, with the estimator of L. Song,
@@ -159,7 +164,7 @@ def _cka(left: _Centred, right: _Centred, order: IntArray) -> tuple[float, float
     together = _product(left.rows, right.rows[order])
     plain = together / np.sqrt(left.total * right.total)
     own = [_unbiased(side.total, side.squares, side.squares) for side in (left, right)]
-    if min(own) <= 0:
+    if min(one / side.total for one, side in zip(own, (left, right), strict=True)) <= _NOTHING:
         return float(plain), float("nan")
     return float(plain), _unbiased(together, left.squares, right.squares[order]) / float(np.sqrt(own[0] * own[1]))
 

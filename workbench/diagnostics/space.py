@@ -155,8 +155,8 @@ def uniformity(vectors: npt.ArrayLike, *, t: float = 2.0, max_pairs: int = 5_000
     -4.0
     """
     rows = np.asarray(vectors, np.float64)
-    if rows.ndim != 2 or len(rows) < 2:
-        raise ValueError(f"uniformity looks at pairs of different rows; got vectors of shape {rows.shape}")
+    if rows.ndim != 2 or len(rows) < 2 or not np.isfinite(rows).all():
+        raise ValueError(f"uniformity looks at pairs of different rows, all finite; got vectors of shape {rows.shape}")
     if not t > 0 or max_pairs < 1:
         raise ValueError(f"t must be above 0 and max_pairs at least 1; got {t!r} and {max_pairs!r}")
     n, possible = len(rows), len(rows) * (len(rows) - 1) // 2

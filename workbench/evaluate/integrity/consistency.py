@@ -187,6 +187,8 @@ def _cycles(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[
     """There and back from either side; from the queries alone where data are asked one way."""
     way = ranked[0].direction
     start, end = way.name.split("2")
+    if min(len(way.queries), len(way.gallery)) < 2:
+        return {"cycles not measured": "It takes two queries and two items: of one there is nothing to choose from."}
     try:
         both = cycles_both_ways(
             way.queries.vectors, way.gallery.vectors, way.clusters, way.gallery_clusters,  # type: ignore[union-attr]
@@ -222,6 +224,8 @@ def _prompts(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping
         return {
             "templates not measured": "It takes an encoder, the words of the texts, and something known to be right."
         }
+    if len(vectors) < 2:
+        return {"templates not measured": "Only the template in use was asked for: name another to compare it with."}
     results = {}
     for one in ranked:
         metrics = [name for name in one.values if higher_is_better(name)][:1]

@@ -18,7 +18,7 @@ from workbench.evaluate.ranking import Ranked
 from workbench.evaluate.scores import higher_is_better
 from workbench.metrics import parse_metric
 from workbench.statistics import Interval
-from workbench.types import Finding
+from workbench.types import Finding, unit_vectors
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def analyse(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[
         except ValueError as error:
             reasons[f"mixed gallery {name}"] = f"{error}."
     if "evidence" in parameters and "cka" in results:
-        results["cka judges"] = _with_judges(prepared, parameters["evidence"].judges, parameters["seed"])
+        results["cka judges"] = _with_judges(prepared, parameters["evidence"].judges, parameters["seed"], reasons)
     return {**results, "mixed galleries": mixed, "space not measured": NotMeasured(reasons)}
 
 
@@ -69,29 +69,34 @@ def _of_the_space(prepared: Prepared, how: Mapping[str, Any]) -> tuple[dict[str,
     images, texts, own = prepared.images.vectors, prepared.texts.vectors, prepared.collection.text_image
     if not (images.any(axis=1).all() and texts.any(axis=1).all()):
         return {}, {"gap": "A vector is zero: it has dot products, but no direction and no cosine."}
-    if len(images) < 2 or not (own >= 0).any():
-        return {}, {"gap": "It takes two images and a text that belongs to one of them."}
+    if min(len(images), len(texts)) < 2 or not (own >= 0).any():
+        return {}, {"gap": "It takes two images and two texts, and a text that belongs to one of them."}
     results: dict[str, Any] = {
         "gap": modality_gap(images, texts, own, **how), "space": space_measures(images, texts, own, **how),
     }  # fmt: skip
     place = _one_text_per_image(own, how["seed"])
     try:
         names = (prepared.images.modality, prepared.texts.modality)
-        results["cka"] = similarity_of_spaces(images[own[place]], texts[place], names=names, seed=how["seed"])
+        pairs = unit_vectors(images[own[place]]), unit_vectors(texts[place])
+        results["cka"] = similarity_of_spaces(*pairs, names=names, seed=how["seed"])
     except ValueError as error:
         return results, {"cka": f"{error}."}
     return results, {}
 
 
 def _with_judges(
-    prepared: Prepared, judges: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int
+    prepared: Prepared, judges: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int, reasons: dict[str, str]
 ) -> tuple[SpaceSimilarity, ...]:
-    """The audited encoder's space of each side beside that of every further encoder."""
-    return tuple(
-        similarity_of_spaces(own.vectors, theirs, names=(f"{own.modality}s", name), seed=seed)
-        for name, sides in judges.items()
-        for own, theirs in zip((prepared.images, prepared.texts), sides, strict=True)
-    )
+    """The audited encoder's space of each side beside that of every further encoder; ``reasons`` says what lacks."""
+    found = []
+    for name, sides in judges.items():
+        for own, theirs in zip((prepared.images, prepared.texts), sides, strict=True):
+            try:
+                spaces = unit_vectors(own.vectors), unit_vectors(theirs)
+                found.append(similarity_of_spaces(*spaces, names=(f"{own.modality}s", name), seed=seed))
+            except ValueError as error:
+                reasons[f"cka {own.modality}s, {name}"] = f"{error}."
+    return tuple(found)
 
 
 def _one_text_per_image(own: np.ndarray, seed: int) -> np.ndarray:
