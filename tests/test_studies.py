@@ -57,7 +57,7 @@ def test_same_seed_same_numbers(key: str) -> None:
 def test_the_card_says_all(key: str) -> None:
     study = STUDIES[key]
     assert study.key == key
-    assert len({one.says for one in study.claims}) == len(study.claims)
+    assert len({(one.says, one.condition) for one in study.claims}) == len(study.claims)
     for text in (study.card.claim, study.card.conditions, study.card.expected, study.card.refuses, study.card.tuned):
         assert text == text.strip()
         assert text.endswith((".", "?")), text
@@ -71,8 +71,8 @@ def test_with_the_imitation_the_verdict_changes(key: str) -> None:
     started = time.process_time()
     found = run_study(STUDIES[key], size="small")
     spent = time.process_time() - started
-    holding = {one.claim.says for one in found.verdict.claims if one.answer == "holds"}
-    still = {one.claim.says for one in found.fake.claims if one.answer == "holds"}
+    holding = {(one.claim.says, one.claim.condition) for one in found.verdict.claims if one.answer == "holds"}
+    still = {(one.claim.says, one.claim.condition) for one in found.fake.claims if one.answer == "holds"}
     assert holding - still, f"{key}: every claim that holds also holds with the imitation"
     assert spent <= 1.5 * STUDIES[key].seconds["small"], f"{key} took {spent:.0f} s of processor time at size small"
 

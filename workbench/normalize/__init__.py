@@ -22,7 +22,7 @@ from workbench.normalize.registry import METHODS
 from workbench.normalize.repair import Repair
 from workbench.normalize.repaired import Repaired, search_all
 from workbench.normalize.softmax import dual_inverted_softmax, inverted_softmax
-from workbench.normalize.transport import Sinkhorn, sinkhorn
+from workbench.normalize.transport import Sinkhorn, sinkhorn, sinkhorn_bias
 from workbench.normalize.tuning import Tuned, tune
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "nnn",
     "search_all",
     "sinkhorn",
+    "sinkhorn_bias",
     "tied_for_equal_items",
     "tune",
 ]

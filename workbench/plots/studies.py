@@ -51,7 +51,12 @@ def claims(judged: Sequence[Any]) -> Figure:
     """
     units = list(dict.fromkeys(one.claim.unit for one in judged))
     groups = [[one for one in judged if one.claim.unit == unit] for unit in units]
-    fig, axes = stacked([sum(_wrapped(one.claim.says).count("\n") / 2 + 1 for one in group) for group in groups])
+    said = [one.claim.says for one in judged]
+    labels = {
+        id(one): _wrapped(one.claim.says + (f" ({one.claim.condition})" if said.count(one.claim.says) > 1 else ""))
+        for one in judged
+    }
+    fig, axes = stacked([sum(labels[id(one)].count("\n") / 2 + 1 for one in group) for group in groups])
     for ax, unit, group in zip(axes, units, groups, strict=True):
         ax.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
         for place, one in enumerate(reversed(group)):
@@ -59,7 +64,7 @@ def claims(judged: Sequence[Any]) -> Figure:
             ax.plot([one.claim.least] * 2, [place - 0.32, place + 0.32], color="#1d2126", linewidth=1.6, zorder=3)
             ax.hlines(place, one.low, one.high, color=style.color, linewidth=2.2, zorder=2)
             ax.plot([one.effect], [place], style.marker, color=style.color, markersize=7, zorder=4)
-        ax.set_yticks(range(len(group)), [_wrapped(one.claim.says) for one in reversed(group)])
+        ax.set_yticks(range(len(group)), [labels[id(one)] for one in reversed(group)])
         ax.set_ylim(-0.6, len(group) - 0.4)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel(f"{unit}, over the strongest control")

@@ -14,11 +14,12 @@ on), where it is useful without the study.
 
 from __future__ import annotations
 
+from workbench.studies.composed import conditions
 from workbench.studies.documents import answers
-from workbench.studies.hubness import dual_banks
+from workbench.studies.hubness import dual_banks, levels
 from workbench.studies.ledger import StudyResult, ledger, read_ledger, restored, run_studies, run_study
 from workbench.studies.losses import one_to_k
-from workbench.studies.measuring import exhaustive, forced_choice, views
+from workbench.studies.measuring import exhaustive, forced_choice, seed_noise, views
 from workbench.studies.study import SIZES, Arms, Card, Claim, Facts, Size, Study
 from workbench.studies.verdict import Judged, Verdict, judge, with_fake
 
@@ -27,5 +28,5 @@ __all__ = [
     "ledger", "read_ledger", "restored", "run_studies", "run_study", "with_fake",
 ]  # fmt: skip
 
-_MODULES = (dual_banks, exhaustive, one_to_k, forced_choice, views, answers)
+_MODULES = (dual_banks, seed_noise, exhaustive, levels, one_to_k, forced_choice, views, conditions, answers)
 STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in sorted(_MODULES, key=lambda one: one.STUDY.key)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from workbench.datasets.answers import AnswerWorld, answer_world, clean_records, spoiled
 from workbench.datasets.battles import battles
@@ -93,6 +92,8 @@ def _recall(world: AnswerWorld, answers: list[list[tuple[str, list[str]]]], *, c
 
 def _order(seed: int, n: int) -> dict[str, float]:
     """Kendall's correlation of the ratings with the true strengths."""
+    from scipy.stats import kendalltau
+
     pairs, outcomes = battles(STRENGTHS, n, seed=seed)
     names = tuple("abcd")
     dice = np.random.default_rng([seed, 40])

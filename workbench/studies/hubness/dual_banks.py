@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import skew
 
 from workbench.datasets.world import hubby_world
 from workbench.metrics import aggregate, per_query
@@ -180,6 +179,8 @@ def _gated(part: Part, banks: Banks, each: tuple[Bias, Bias]) -> list[Repaired]:
 
 
 def _skewness(test: Part, bias: FloatArray) -> float:
+    from scipy.stats import skew
+
     k = min(10, len(test.gallery))
     ((nearest, _),) = search_all([Repaired(test.queries, test.gallery, bias)], k, test.relevance)
     return float(skew(k_occurrence(nearest)))
