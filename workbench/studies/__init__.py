@@ -15,7 +15,7 @@ on), where it is useful without the study.
 from __future__ import annotations
 
 from workbench.studies.composed import conditions
-from workbench.studies.documents import answers
+from workbench.studies.documents import answers, pages
 from workbench.studies.hubness import dual_banks, levels
 from workbench.studies.ledger import StudyResult, ledger, read_ledger, restored, run_studies, run_study
 from workbench.studies.losses import one_to_k
@@ -28,5 +28,5 @@ __all__ = [
     "ledger", "read_ledger", "restored", "run_studies", "run_study", "with_fake",
 ]  # fmt: skip
 
-_MODULES = (dual_banks, seed_noise, exhaustive, levels, one_to_k, forced_choice, views, conditions, answers)
+_MODULES = (dual_banks, seed_noise, exhaustive, levels, one_to_k, forced_choice, views, conditions, answers, pages)
 STUDIES: dict[str, Study] = {one.STUDY.key: one.STUDY for one in sorted(_MODULES, key=lambda one: one.STUDY.key)}
