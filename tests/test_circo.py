@@ -110,6 +110,14 @@ def test_annotations_that_cannot_be_read(tmp_path: Path, content: Any, message: 
         read_circo(path)
 
 
+def test_a_split_is_judged_or_it_is_not(tmp_path: Path) -> None:
+    given = [{"id": n, "reference_img_id": 7, "relative_caption": "is red", "shared_concept": "car"} for n in (3, 4)]
+    given[0] |= {"gt_img_ids": [8, 9], "target_img_id": 8}
+    (tmp_path / "val.json").write_text(json.dumps(given))
+    with pytest.raises(ValueError, match=r"1 of 2 queries have no right image .*query 4"):
+        read_circo(tmp_path / "val.json")
+
+
 def test_queries_stand_in_the_order_of_their_ids(tmp_path: Path) -> None:
     path = tmp_path / "val.json.gz"
     path.write_bytes(gzip.compress(json.dumps([entry(2), entry(0), entry(1)]).encode()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,15 @@ def test_close_strings_by_plain_loops(threshold: float, block: int) -> None:
     assert threshold == 1 or truth
 
 
+def test_numbered_captions_end_the_search() -> None:
+    texts = [f"photo number {number:04d} of the set from our trip" for number in range(300)]
+    found = near_captions(texts, np.arange(300), most=500)
+    assert (len(found.pairs), found.complete) == (500, False)
+    assert all(1 - levenshtein(a, b) / len(b) == pytest.approx(value) for a, b, value in found.pairs[:20])
+    assert near_captions(texts[:20], np.arange(20), most=190).complete
+    assert len(near_captions(texts[:20], np.arange(20), most=190).pairs) == 190
+
+
 def test_near_captions_of_one_image_or_labelled_right_are_no_conflict() -> None:
     texts = ["a dog runs fast", "a dog run fast", "a red cat sleeps", "A red cat sleep.", "x", ""]
     own = [0, 1, 2, 2, 3, 4]
@@ -484,6 +494,71 @@ def test_what_must_stay_is_not_read(tmp_path: Path, share: str) -> None:
         assert "leaks impact" not in found
     else:
         assert found["leaks images"].leaked == (5, 6)
+
+
+def test_two_copies_and_a_look_alike_are_no_chain(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "data")
+    Image.fromarray(photo(1, (60, 80))).save(tmp_path / "data" / "test" / "i27.png")
+    prepared, ranked, asked = prepared_of(source)
+    found = section.analyse(prepared, ranked, asked)["copies images"]
+    levels = {level.name: level for level in found.levels}
+    assert levels["pixels"].items.tolist() == [0, 1, 27, 28]
+    assert (levels["looks"].n_pairs, levels["looks"].largest, levels["looks"].n_chained) == (2, 3, 0)
+    assert found.findings() == []
+
+
+def test_the_other_split_is_read_whole(tmp_path: Path) -> None:
+    """A scored split cut to its first images is still held against everything that was trained on."""
+    source = folder_of(tmp_path / "data")
+    Image.fromarray(photo(3, (60, 80))).save(tmp_path / "data" / "train" / "t19.png")
+    prepared, ranked, asked = prepared_of(source, other_split="train", n_images=7)
+    found = section.analyse(prepared, ranked, asked)["leaks images"]
+    assert (found.n, found.n_other, found.leaked) == (7, 21, (3, 5, 6))
+
+
+def test_numbers_in_the_place_of_captions_are_not_compared(tmp_path: Path) -> None:
+    """caption-01 and caption-02 agree in nine of ten letters, whatever the captions said."""
+    prepared, ranked, asked = prepared_of(folder_of(tmp_path / "data"), share="no-content")
+    found = section.analyse(prepared, ranked, asked)
+    assert "near captions" not in found
+    shown = CopiesSection(computed(f"folder:{tmp_path / 'data'}", tmp_path / "runs", share="no-content"))
+    assert "keeps their words out" in shown.close_captions().text
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    (tmp_path / "im").mkdir()
+    names = [f"i{number:02d}.png" for number in range(9)]
+    for number, name in enumerate(names):
+        Image.fromarray(photo(number, (60, 80))).save(tmp_path / "im" / name)
+    try:
+        (tmp_path / "im" / "x\udcff.jpg").write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with (tmp_path / "im" / "x\udcff.jpg").open("wb") as file:
+        Image.fromarray(photo(2, (60, 80))).save(file, "JPEG", quality=50)
+    entries = [(name, "test") for name in (*names, "x\udcff.jpg")] + [(names[3], "train"), ("x\udcff.jpg", "train")]
+    listed = [{"filename": name, "split": split, "sentences": [{"raw": f"one of {split}"}]} for name, split in entries]
+    (tmp_path / "k.json").write_text(json.dumps({"images": listed}))
+    run = computed(f"karpathy:{tmp_path / 'k.json'},{tmp_path / 'im'}", tmp_path / "runs", other_split="train")
+    assert run.results["look-alikes"].near[0][:2] == ("i02.png", "x\\udcff.jpg")
+    assert run.results["leaks look-alikes"].near[0][:2] == ("i02.png", "x\\udcff.jpg")
+    assert "x\\udcff.jpg" in CopiesSection(run).look("pairs").text
+
+
+def test_splits_that_share_one_gallery_cannot_leak(tmp_path: Path) -> None:
+    documents = [{"_id": f"d{number}", "text": f"about {number}"} for number in range(5)]
+    asked_for = [{"_id": f"q{number}", "text": f"{number}"} for number in range(4)]
+    for name, rows in (("corpus", documents), ("queries", asked_for)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "qrels").mkdir()
+    for split, numbers in (("test", (0, 1)), ("train", (2, 3))):
+        rows_of = [f"q{number}\td{number}\t1" for number in numbers]
+        (tmp_path / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows_of]))
+    with pytest.raises(ValueError, match=r"other_split='train'.*one gallery.*leave it empty"):
+        computed(f"beir:{tmp_path}", tmp_path / "runs", other_split="train")
+    shown = CopiesSection(computed(f"beir:{tmp_path}", tmp_path / "runs")).copy_levels().text
+    assert "2 queries" in shown
+    assert "querys" not in shown
 
 
 def test_a_misspelt_split_is_an_error(tmp_path: Path) -> None:

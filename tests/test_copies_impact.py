@@ -336,6 +336,19 @@ def test_the_verdict_follows_the_first_metric_and_its_interval() -> None:
     assert finding(("hit@1", 0.05, -0.1, 0.1), ("hit@1", -0.02, -0.03, -0.01)).value == -0.02
 
 
+def test_nothing_is_said_to_stay_that_moves() -> None:
+    def advice(*rows: tuple[str, float, float, float]) -> str:
+        made = tuple(ImpactRow("t2i", metric, "x", ONE, 0.5, 0.5 + value, value, low, high, 9, 9, 9)
+                     for metric, value, low, high in rows)  # fmt: skip
+        return str(CopiesImpact("copies", made, 0.95).findings()[0].advice)
+
+    still = "hit@1", 0.0, 0.0, 0.0
+    assert advice(still, ("MRR", 0.0, 0.0, 0.0)).startswith("No copies change any metric:")
+    assert advice(still, ("MRR", 0.3, 0.2, 0.4)).startswith("No copies change hit@1, but they change MRR:")
+    assert advice(still, ("hit@1", 0.0, -0.1, 0.1)).startswith("The largest difference")
+    assert advice(("hit@1", 0.0, float("nan"), float("nan"))).startswith("No copies change any metric:")
+
+
 def test_rows_are_tabulated_drawn_and_kept() -> None:
     world, groups, own = planted(0)
     found = CopiesImpact("copies", tuple(copies_impact(world, "same content", np.arange(len(own)), groups)), 0.95)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,7 +106,20 @@ def test_a_collapsed_encoder_is_named_as_the_cause() -> None:
     assert "a trait of the encoder" in finding.advice
 
 
+def test_memory_is_that_of_a_block_also_when_all_items_are_near() -> None:
+    together = 1 + 0.01 * np.random.default_rng(0).normal(size=(1024, 512))
+    digests = names(1024)
+    tracemalloc.start()
+    found = duplicates(digests, together, ids=digests, block=1024)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.n_near_pairs == found.n_pairs
+    assert peak < 60 * 2**20
+
+
 def test_one_item_and_no_listing() -> None:
+    nothing = duplicates([], np.zeros((0, 2)), ids=[])
+    assert [finding.verdict for finding in nothing.findings()] == ["ok", "ok"]
     alone = duplicates(["x"], [[1.0, 2.0]], ids=["only"])
     assert (alone.n_pairs, alone.n_near_pairs, alone.groups, alone.borderline) == (0, 0, (), ())
     assert [finding.verdict for finding in alone.findings()] == ["ok", "ok"]

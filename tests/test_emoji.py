@@ -194,6 +194,15 @@ def test_a_flag_without_its_tags_is_left_out(font: Path, monkeypatch: pytest.Mon
     assert dict(render(opened, wales, size=16, progress=False).left_out) == {wales[0].text: WITHOUT_TAGS}
 
 
+def test_versions_that_are_lacking_are_in_order(font: Path) -> None:
+    lacking = {one.text: NO_GLYPH for one in inventory() if one.version in (2.0, 4.0, 13.0)}
+    drawn = package._Drawn(
+        fonts.open_font(font), (), np.zeros(0, int), drawing.Pictures(np.zeros((0, 1, 1, 3)), (), lacking), (), ()
+    )
+    (said,) = package._notes(drawn, ())
+    assert re.findall(r"of Emoji (\d+)", said) == ["2", "4", "13"]
+
+
 def test_left_out_and_twins_are_in_the_notes(everything: Collection) -> None:
     known = len(inventory())
     left = known - len(everything.images)

@@ -762,6 +762,14 @@ def test_with_no_content_the_sets_are_numbered_and_the_numbers_are_the_same(tmp_
     assert [one.name for one in hidden.findings()] == ["t2i/labels/sets", "i2t/labels/sets"]
 
 
+def test_a_file_called_as_its_user_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "adalovelace")
+    data, images, texts = random_world(6)
+    path = as_json(tmp_path / "adalovelace.json", {"t000": ["i00", "i05"]})
+    (found,) = section.gather(prepared(data, images, texts), parameters(labels=[str(path)]))
+    assert found.name == "(user)"
+
+
 def test_what_is_shown(tmp_path: Path) -> None:
     results = analysed(tmp_path)
     types = {kind.__name__: kind for kind in section.TYPES}

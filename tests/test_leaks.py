@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,10 @@ from workbench.datasets.scenes import scenes
 from workbench.diagnostics.leaks import (
     CopyLevel,
     CopyLevels,
-    close_between,
     equal_items,
     joined,
     level_between,
+    level_close,
     level_of_groups,
     level_of_pairs,
     shared_keys,
@@ -75,6 +77,17 @@ def test_a_chain_is_said_and_a_clique_is_not() -> None:
     assert CopyLevels("image", 6, (vectors,)).findings() == []
 
 
+def test_two_copies_near_a_third_are_no_chain() -> None:
+    """Equal items are in no pair of looks, so they must not be missed as one."""
+    same = equal_items(["x", "x", "y", "z", "x"])
+    near = level_of_pairs("looks", "", 5, np.array([0, 1, 2]), np.array([2, 2, 4]), same=same)
+    assert (near.n_pairs, near.n_groups, near.largest, near.n_chained) == (3, 1, 4, 0)
+    assert CopyLevels("image", 5, (near,)).findings() == []
+    chained = level_of_pairs("looks", "", 5, np.array([0, 1, 2, 2]), np.array([2, 2, 4, 3]), same=same)
+    assert chained.n_chained == 3
+    assert level_of_pairs("looks", "", 5, np.array([0, 1, 2]), np.array([2, 2, 4])).n_chained == 3
+
+
 def test_shared_keys_are_all_pairs_of_equal_keys() -> None:
     keys, others = ["a", "b", "", "a"], ["a", "", "a", "c", "b"]
     first, second = shared_keys(keys, others)
@@ -85,21 +98,33 @@ def test_shared_keys_are_all_pairs_of_equal_keys() -> None:
     assert [len(part) for part in shared_keys([], ["a"])] == [0, 0]
 
 
+@pytest.mark.parametrize("threshold", [0.8, 0.9, 0.95, 1.0])
 @pytest.mark.parametrize("block", [1, 5, 2048])
-def test_close_vectors_between_two_sets_by_plain_loops(block: int) -> None:
+def test_close_vectors_between_two_sets_by_plain_loops(block: int, threshold: float) -> None:
     rng = np.random.default_rng(0)
     left, right = rng.normal(size=(13, 5)) + 1.5, rng.normal(size=(9, 5)) + 1.5
     right[3] = 7 * left[4]
-    first, second, cosine = close_between(left, right, threshold=0.9, block=block)
+    level = level_close("vectors", "", left, right, threshold=threshold, told=np.array([4]), block=block)
     unit = [rows.astype(np.float32).astype(float) for rows in (left, right)]
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in unit]
-    truth = {(i, j): float(unit[0][i] @ unit[1][j]) for i in range(13) for j in range(9)}
-    truth = {pair: value for pair, value in truth.items() if value >= 0.9}
-    assert dict(zip(zip(first.tolist(), second.tolist(), strict=True), cosine, strict=True)) == pytest.approx(
-        truth, abs=1e-6
-    )
-    assert truth[4, 3] == pytest.approx(1)
-    assert len(truth) > 3
+    truth = {(i, j) for i in range(13) for j in range(9) if unit[0][i] @ unit[1][j] >= threshold - 1e-9}
+    assert (4, 3) in truth
+    assert level.n_pairs == len(truth)
+    assert level.items.tolist() == sorted({i for i, _ in truth})
+    assert (level.n_others, level.n_new) == (len({j for _, j in truth}), len(level.items) - 1)
+
+
+def test_close_vectors_of_nothing_and_of_everything_in_bounded_memory() -> None:
+    for left, right in ((np.zeros((0, 4)), np.eye(4)), (np.eye(4), np.zeros((0, 4)))):
+        none = level_close("vectors", "", left, right, threshold=0.9)
+        assert (none.n_pairs, len(none.items), none.n_others) == (0, 0, 0)
+    together = 1 + 0.01 * np.random.default_rng(0).normal(size=(1200, 64))
+    tracemalloc.start()
+    level = level_close("vectors", "", together, together[:1100], threshold=0.98, block=512)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (level.n_pairs, level.n_others) == (1200 * 1100, 1100)
+    assert peak < 8 * 2**20
 
 
 def leaked(seed: int, share: float, n: int = 150) -> tuple[CopyLevels, set[int]]:

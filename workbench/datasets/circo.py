@@ -163,7 +163,8 @@ def read_circo(path: Path) -> Circo:
     """The queries of ``val.json`` or ``test.json`` of CIRCO, gzip-compressed or not.
 
     Errors name the entry: a field that is missing or of another type, an id that occurs twice, a target that is not the
-    first of its right images, a right image twice, a reference among its own right images.
+    first of its right images, a right image twice, a reference among its own right images. Right images for
+    some queries only are an error too.
     """
     content = read_safely(path)
     if not isinstance(content, list) or not content:
@@ -173,6 +174,12 @@ def read_circo(path: Path) -> Circo:
     repeated = [name for name, times in Counter(query.id for query in queries).items() if times > 1]
     if repeated:
         raise ValueError(f"{path.name} has more than one query {repeated[0]}; give each its own id")
+    lacking = [query.id for query in queries if not query.right]
+    if 0 < len(lacking) < len(queries):
+        raise ValueError(
+            f"{path.name}: {len(lacking):,} of {len(queries):,} queries have no right image (gt_img_ids), the first is "
+            f"query {lacking[0]}; a split is judged or it is not"
+        )
     return Circo(path.name, tuple(sorted(queries, key=lambda query: query.id)))
 
 

@@ -57,6 +57,11 @@ class ImpactRow:
         """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def moved(self) -> bool:
+        """Whether the metric changed at all: in its mean, or in some draw of clusters."""
+        return bool(self.difference) or self.low < 0 or self.high > 0
+
 
 @dataclass(frozen=True, eq=False)
 class CopiesImpact:
@@ -345,14 +350,17 @@ def _finding(found: CopiesImpact) -> Finding:
     if not known:
         reason = found.rows[0].reason if found.rows else "no metric is a mean over queries"
         return Finding(name, None, None, 0.0, IMPACT_SOURCE, "not measurable", f"Not measurable: {reason}.")
-    most = max(known, key=lambda row: (row.clear, abs(row.difference)))
+    most = max(known, key=lambda row: (row.clear, abs(row.difference), row.moved))
     interval = (most.low, most.high) if np.isfinite(most.low) else None
     what = f"{most.direction}/{most.metric}, {most.level}, {most.change}"
     verdict: Verdict = "ok"
     if most.clear:
         verdict = "problem" if abs(most.difference) >= PROBLEM_POINTS else "look"
-    if most.difference == 0:
+    others = list(dict.fromkeys(row.metric for row in found.known if row.moved))
+    if not others:
         advice = f"No {found.name} change any metric: as reported and without them the numbers are the same."
+    elif not most.moved:
+        advice = f"No {found.name} change {most.metric}, but they change {', '.join(others)}: see their differences."
     elif not most.clear:
         advice = f"The largest difference ({what}) cannot be told from none."
     else:

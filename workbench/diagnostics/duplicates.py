@@ -6,7 +6,7 @@ in the data, not in the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ EXACT_SOURCE = (
 NEAR_SOURCE = "the cosine threshold of the call; what two items at that cosine have in common depends on the encoder"
 CROWDED_SHARE = 0.01
 N_BORDERLINE = 20
+N_AT_ONCE, N_NUMBERS = 65_536, 2**20
 CURVE = np.round(np.arange(0.80, 0.9999, 0.005), 3)
 
 
@@ -172,7 +173,8 @@ def duplicates(
     scan = PairScan((names, names), threshold, thresholds, max_listed)
     for start in range(0, len(unit), block):
         for other in range(start, len(unit), block):
-            scan.add(*_close_pairs(unit, digest_code, start, other, block, min(thresholds[0], threshold - 0.05)))
+            for found in _close_pairs(unit, digest_code, start, other, block, min(thresholds[0], threshold - 0.05)):
+                scan.add(*found)
     return Duplicates(
         what=what, n=len(unit), threshold=threshold, groups=_groups(digest_code, names),
         n_near_pairs=scan.n_near, n_near_items=len(scan.near_items), near=scan.listed(scan.closest),
@@ -227,24 +229,34 @@ def _first(kept: FloatArray, new: FloatArray, size: int, *, target: float) -> Fl
 
 def _close_pairs(
     unit: npt.NDArray[np.float32], digest_code: IntArray, start: int, other: int, block: int, floor: float
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """(i, j, cosine) with i < j, different digests and cosine >= floor, between two blocks of rows.
+) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
+    """(i, j, cosine) with i < j, different digests and cosine >= floor, between two blocks, some rows at a time.
 
     The float32 product only screens; the cosines returned are float64, to nine decimals (equal vectors give 1).
     """
-    product = unit[start : start + block] @ unit[other : other + block].T
-    rows, columns = np.nonzero(product >= np.float32(floor - 1e-4))
-    first, second = rows + start, columns + other
-    keep = (first < second) & (digest_code[first] != digest_code[second])
-    first, second = first[keep], second[keep]
-    cosine = np.empty(len(first))
-    for part in range(0, len(first), 65_536):
-        where = slice(part, part + 65_536)
-        left, right = unit[first[where]].astype(np.float64), unit[second[where]].astype(np.float64)
-        length = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-        cosine[where] = np.round(np.einsum("ij,ij->i", left, right) / length, 9)
-    keep = cosine >= floor
-    return first[keep], second[keep], cosine[keep]
+    near = unit[start : start + block] @ unit[other : other + block].T >= np.float32(floor - 1e-4)
+    step = max(1, N_AT_ONCE // near.shape[1])
+    for row in range(0, len(near), step):
+        rows, columns = np.nonzero(near[row : row + step])
+        first, second = rows + row + start, columns + other
+        keep = (first < second) & (digest_code[first] != digest_code[second])
+        first, second = first[keep], second[keep]
+        cosine = exact_cosines(unit, unit, first, second)
+        keep = cosine >= floor
+        yield first[keep], second[keep], cosine[keep]
+
+
+def exact_cosines(
+    left: npt.NDArray[np.float32], right: npt.NDArray[np.float32], i: IntArray, j: IntArray
+) -> FloatArray:
+    """(n_pairs,) cosines of rows i of one set and rows j of another, in float64 to nine decimals, few at a time."""
+    cosine, step = np.empty(len(i)), max(1, N_NUMBERS // left.shape[1])
+    for part in range(0, len(i), step):
+        where = slice(part, part + step)
+        one, other = left[i[where]].astype(np.float64), right[j[where]].astype(np.float64)
+        length = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        cosine[where] = np.round(np.einsum("ij,ij->i", one, other) / length, 9)
+    return cosine
 
 
 def _groups(digest_code: IntArray, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -290,7 +302,7 @@ def all_right(relevance: Relevance | None, texts: Sequence[int], images: Sequenc
 
 
 def _exact_finding(found: Duplicates) -> Finding:
-    share = found.n_exact_items / found.n
+    share = found.n_exact_items / max(found.n, 1)
     verdict: Verdict = "ok" if not found.groups else "problem" if share > PROBLEM_SHARE else "look"
     threshold = PROBLEM_SHARE if verdict == "problem" else 0.0
     if not found.groups:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from workbench.diagnostics.duplicates import PROBLEM_SHARE
+from workbench.datasets import Side
+from workbench.diagnostics.duplicates import PROBLEM_SHARE, exact_cosines
 from workbench.types import Finding, IntArray, Verdict, unit_vectors
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class CopyLevel:
 
     name, rule : what is held to be the same, in words. n_pairs : pairs of different items. items : positions of the
     items concerned. n_new : of these, those that no stricter level told. n_groups, largest : sets of items linked by
-    pairs; n_chained : pairs within such sets that are linked only through others. Within one set only; between two
-    sets they are 0 and n_others counts the items of the other set.
+    pairs; n_chained : pairs within such sets that are linked only through others, though not equal. Within one set
+    only; between two sets they are 0 and n_others counts the items of the other set.
     """
 
     name: str
@@ -66,6 +67,11 @@ class CopyLevels:
     n_other: int = 0
     leaked: tuple[int, ...] | None = None
     reason: str = ""
+
+    @property
+    def plural(self) -> str:
+        """What several of its items are called."""
+        return Side(self.what, ()).plural
 
     def table(self) -> pd.DataFrame:
         """One row per level."""
@@ -138,19 +144,25 @@ def level_of_groups(name: str, rule: str, groups: IntArray, *, told: IntArray | 
     """A level whose pairs are all pairs within groups, such as items of one digest. told : items of stricter levels."""
     leaders, size = np.unique(groups, return_counts=True)
     items = np.flatnonzero(np.isin(groups, leaders[size > 1]))
-    pairs = int((size * (size - 1) // 2).sum())
-    return CopyLevel(name, rule, pairs, items, _new(items, told), int((size > 1).sum()), _largest(size))
+    return CopyLevel(name, rule, _pairs(size), items, _new(items, told), int((size > 1).sum()), _largest(size))
 
 
 def level_of_pairs(
-    name: str, rule: str, n: int, first: IntArray, second: IntArray, *, told: IntArray | None = None
-) -> CopyLevel:
-    """A level given by its pairs, which need not be transitive."""
-    size = np.unique(joined(n, (first, second)), return_counts=True)[1]
-    items, linked = np.unique(np.concatenate([first, second])), int((size * (size - 1) // 2).sum())
+    name: str, rule: str, n: int, first: IntArray, second: IntArray, *, told: IntArray | None = None,
+    same: IntArray | None = None,
+) -> CopyLevel:  # fmt: skip
+    """A level given by its pairs, which need not be transitive.
+
+    same (n,) : groups of equal items by their first, whose pairs are not among those given: two copies of one item that
+    are both near a third are no chain.
+    """
+    groups = joined(n, (first, second))
+    size = np.unique(groups, return_counts=True)[1]
+    equal = np.unique(n * groups + (np.arange(n) if same is None else same), return_counts=True)[1]
+    items, chained = np.unique(np.concatenate([first, second])), _pairs(size) - _pairs(equal) - len(first)
     return CopyLevel(
-        name, rule, len(first), items, _new(items, told), int((size > 1).sum()), _largest(size), linked - len(first)
-    )
+        name, rule, len(first), items, _new(items, told), int((size > 1).sum()), _largest(size), chained
+    )  # fmt: skip
 
 
 def level_between(
@@ -176,29 +188,36 @@ def shared_keys(keys: Sequence[str], others: Sequence[str]) -> tuple[IntArray, I
     return first, second
 
 
-def close_between(
-    vectors: npt.ArrayLike, others: npt.ArrayLike, *, threshold: float = 0.98, block: int = 2048
-) -> tuple[IntArray, IntArray, npt.NDArray[np.float64]]:
-    """Pairs (i, j, cosine) between two sets of vectors with cosine >= threshold.
+def level_close(
+    name: str, rule: str, vectors: npt.ArrayLike, others: npt.ArrayLike, *, threshold: float,
+    told: IntArray | None = None, block: int = 2048,
+) -> CopyLevel:  # fmt: skip
+    """A level of the pairs between two sets of vectors with cosine >= threshold.
 
-    vectors (n, dim), others (m, dim). The float32 product screens, the cosine returned is float64 to nine decimals.
+    vectors (n, dim), others (m, dim). Pairs are counted, not kept: memory is about block x block x 8 bytes however many
+    there are. The float32 product decides, but within 0.0001 of the threshold float64 to nine decimals.
 
-    >>> close_between([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.1]])[2].round(4)
-    array([0.9988])
+    >>> level = level_close("vectors", "", [[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.1]], threshold=0.98)
+    >>> level.n_pairs, level.items, level.n_others
+    (1, array([0]), 1)
     """
     left, right = unit_vectors(vectors), unit_vectors(others)
-    found = []
+    mine, theirs, pairs = np.zeros(len(left), bool), np.zeros(len(right), bool), 0
     for start in range(0, len(left), block):
         for begin in range(0, len(right), block):
-            near = left[start : start + block] @ right[begin : begin + block].T >= np.float32(threshold - 1e-4)
-            i, j = np.nonzero(near)
-            i, j = i + start, j + begin
-            wide = left[i].astype(np.float64), right[j].astype(np.float64)
-            lengths = np.linalg.norm(wide[0], axis=1) * np.linalg.norm(wide[1], axis=1)
-            cosine = np.round(np.einsum("ij,ij->i", *wide) / lengths, 9)
-            found.append((i[cosine >= threshold], j[cosine >= threshold], cosine[cosine >= threshold]))
-    first, second, cosine = (np.concatenate([part[column] for part in found]) for column in range(3))
-    return first, second, cosine
+            product = left[start : start + block] @ right[begin : begin + block].T
+            near = product >= np.float32(threshold + 1e-4)
+            i, j = np.nonzero((product >= np.float32(threshold - 1e-4)) & ~near)
+            near[i, j] = exact_cosines(left, right, i + start, j + begin) >= threshold
+            pairs += int(near.sum())
+            mine[start : start + block] |= near.any(axis=1)
+            theirs[begin : begin + block] |= near.any(axis=0)
+    items = np.flatnonzero(mine)
+    return CopyLevel(name, rule, pairs, items, _new(items, told), n_others=int(theirs.sum()))
+
+
+def _pairs(size: IntArray) -> int:
+    return int((size * (size - 1) // 2).sum())
 
 
 def _new(items: IntArray, told: IntArray | None) -> int:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from workbench.datasets import content_digest
 from workbench.datasets.counts import normalized_caption
 from workbench.datasets.pictures import open_picture
-from workbench.diagnostics.duplicates import N_BORDERLINE, PairScan, all_right
+from workbench.diagnostics.duplicates import PairScan, all_right
 from workbench.types import Finding, FloatArray, IntArray, Relevance, check_unique
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def look_alikes(
     )
     return LookAlikes(
         what, len(pictures), 0 if other is None else len(other), threshold, agreement, mirror,
-        pairs[0, order], pairs[1, order], listed, borderline[:N_BORDERLINE], reach,
+        pairs[0, order], pairs[1, order], listed, borderline, reach,
         scan.at_or_above()[::-1].copy(), np.cumsum(outline)[reach],
     )  # fmt: skip
 
@@ -283,12 +283,15 @@ class NearCaptions:
 
     pairs : (caption, caption, similarity) in normalised form, closest first. n_affected : texts with such a caption.
     They are listed, never merged: one word can change what a caption means.
+    complete : False where captions of one form, such as numbered ones, make more pairs than are looked for: the search
+    ended there, both counts are the least there are, and closer pairs may not be listed.
     """
 
     n_texts: int
     threshold: float
     pairs: tuple[tuple[str, str, float], ...]
     n_affected: int
+    complete: bool = True
 
     def table(self) -> pd.DataFrame:
         """One row per pair."""
@@ -308,14 +311,16 @@ class NearCaptions:
 
 
 def near_captions(
-    texts: Sequence[str], text_image: npt.ArrayLike, relevance: Relevance | None = None, *, threshold: float = 0.9
-) -> NearCaptions:
+    texts: Sequence[str], text_image: npt.ArrayLike, relevance: Relevance | None = None, *, threshold: float = 0.9,
+    most: int = 20_000,
+) -> NearCaptions:  # fmt: skip
     """Find pairs of different captions, of different images, that are the same but for a few letters.
 
     similarity = 1 - edits / length of the longer one >= threshold, where an edit inserts, drops or changes one
     character of the :func:`normalized_caption`. Exact: captions whose counts of three-letter pieces differ by more
     than 6 per edit allowed are not compared letter by letter, and no pair is lost by that.
-    texts, text_image, relevance : as in :func:`repeated_captions`. threshold : 0.5..1. A second for 5,000 captions.
+    texts, text_image, relevance : as in :func:`repeated_captions`. threshold : 0.5..1. most : pairs after which
+    the search ends; of n numbered captions all n (n - 1) / 2 would be near. A second for 5,000 captions.
     E. Ukkonen, "Approximate string-matching with q-grams and maximal matches", Theoretical Computer Science 92, 1992,
     https://doi.org/10.1016/0304-3975(92)90143-4 (the bound).
 
@@ -329,18 +334,21 @@ def near_captions(
     for index in np.flatnonzero(own >= 0).tolist():
         places.setdefault(normalized_caption(texts[index]), []).append(index)
     captions = sorted((caption for caption in places if caption), key=lambda caption: (len(caption), caption))
-    found, affected = [], set()
+    found, affected, complete = [], set(), True
     for first, second, similarity in close_strings(captions, threshold):
         where = places[captions[first]] + places[captions[second]]
         images = tuple(sorted({int(own[index]) for index in where}))
         if len(images) > 1 and not all_right(relevance, where, images):
+            if len(found) == most:
+                complete = False
+                break
             found.append((*sorted((captions[first], captions[second])), similarity))
             affected.update(where)
     pairs = tuple(sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1])))
-    return NearCaptions(len(texts), threshold, pairs, len(affected))  # type: ignore[arg-type]
+    return NearCaptions(len(texts), threshold, pairs, len(affected), complete)  # type: ignore[arg-type]
 
 
-def close_strings(strings: Sequence[str], threshold: float, block: int = 512) -> list[tuple[int, int, float]]:
+def close_strings(strings: Sequence[str], threshold: float, block: int = 512) -> Iterator[tuple[int, int, float]]:
     """(i, j, similarity) of strings that agree to the threshold; ``strings`` differ and ascend in length."""
     from scipy.spatial.distance import cdist
 
@@ -349,7 +357,6 @@ def close_strings(strings: Sequence[str], threshold: float, block: int = 512) ->
     for row, one in enumerate(strings):
         codes[row, : len(one)] = np.frombuffer(one.encode("utf-32-le", "surrogatepass"), np.int32)
     pieces, allowed = _pieces(codes, length), np.floor((1 - threshold) * length + 1e-9)
-    found: list[tuple[int, int, float]] = []
     for start in range(0, len(strings), block):
         stop = min(start + block, len(strings))
         end = int(np.searchsorted(length - allowed, length[stop - 1], side="right"))
@@ -362,8 +369,7 @@ def close_strings(strings: Sequence[str], threshold: float, block: int = 512) ->
                 a, b = i[part : part + 4096], j[part : part + 4096]
                 edits = _edits(codes[a], length[a], codes[b], length[b])
                 near = edits <= allowed[b]
-                found += zip(a[near].tolist(), b[near].tolist(), (1 - edits / length[b])[near].tolist(), strict=True)
-    return found
+                yield from zip(a[near].tolist(), b[near].tolist(), (1 - edits / length[b])[near].tolist(), strict=True)
 
 
 def _pieces(codes: npt.NDArray[np.int32], length: IntArray, buckets: int = 128) -> FloatArray:

@@ -175,7 +175,7 @@ def withheld(prepared: Prepared, parameters: Mapping[str, Any]) -> Prepared:
 def _writable(prepared: Prepared) -> Prepared:
     """Without absolute paths, user and host name in what loaders, encoders and exceptions say, and all of it UTF-8."""
     collection, encoder = prepared.collection, prepared.encoder
-    images, texts = _encodable_side(collection.images), _encodable_side(collection.texts)
+    images, texts = encodable_side(collection.images), encodable_side(collection.texts)
     card: dict[str, Any] = {
         name: _message(value) for name, value in vars(collection.card).items() if isinstance(value, str)
     }
@@ -216,7 +216,8 @@ def _encodable(texts: Sequence[str]) -> Sequence[str]:
     return texts
 
 
-def _encodable_side(side: Side) -> Side:
+def encodable_side(side: Side) -> Side:
+    """A side whose ids, texts and metadata are all UTF-8."""
     content = list(map(str, side.content)) if side.kind == "text" else []
     columns = {name: np.asarray(values) for name, values in side.columns.items()}
     values = [value for given in columns.values() if given.dtype.kind in "UO" for value in map(str, given.tolist())]

@@ -224,8 +224,8 @@ def _notes(drawn: _Drawn, keep: Sequence[int]) -> tuple[str, ...]:
     notes = []
     missing = [one for one in inventory() if one.text in drawn.kept.left_out]
     if missing:
-        newest = Counter(f"{one.version:g}" for one in missing)
-        of_which = ", ".join(f"{count} of Emoji {number}" for number, count in sorted(newest.items()))
+        newest = Counter(one.version for one in missing)
+        of_which = ", ".join(f"{count} of Emoji {number:g}" for number, count in sorted(newest.items()))
         reasons = Counter(drawn.kept.left_out.values())
         why = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
         notes.append(

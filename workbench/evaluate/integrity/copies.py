@@ -24,10 +24,10 @@ from workbench.diagnostics.leaks import (
     LOOKS,
     CopyLevel,
     CopyLevels,
-    close_between,
     equal_items,
     joined,
     level_between,
+    level_close,
     level_of_groups,
     level_of_pairs,
     shared_keys,
@@ -46,6 +46,7 @@ from workbench.evaluate.examples import SHOWN, Example, Examples
 from workbench.evaluate.prepare import Direction, Prepared, load_collection
 from workbench.evaluate.ranking import Ranked
 from workbench.evaluate.scores import higher_is_better
+from workbench.evaluate.share import encodable_side
 from workbench.types import Embeddings, IntArray
 
 TYPES: tuple[type, ...] = (CopiesImpact, CopyLevel, CopyLevels, ImpactRow, LookAlikes, NearCaptions)
@@ -87,7 +88,7 @@ def analyse(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[
     """
     collection = prepared.collection
     seen = parameters["seen"] if "seen" in parameters else gather(prepared, parameters)
-    prints = seen.prints
+    prints = None if seen.prints is None else replace(seen.prints, ids=collection.images.ids)
     results = _within(prepared, prints, parameters)
     looks = results.get("look-alikes")
     groups = {"exact": equal_items(prints.pixels if prints else prepared.image_digests)}
@@ -103,13 +104,22 @@ def analyse(prepared: Prepared, ranked: tuple[Ranked, ...], parameters: Mapping[
 
 
 def load_other(prepared: Prepared, parameters: Mapping[str, Any], *, progress: bool | None = None) -> OtherSplit:
-    """The split named by ``other_split`` with digests and, where an encoder is at hand, vectors of its images."""
+    """The split named by ``other_split``, whole, with digests and, where an encoder is at hand, vectors of its images.
+
+    ``n_images`` shortens what is scored: of a shortened other split it could not be said that it shares nothing.
+    """
     name = parameters["other_split"]
+    if prepared.collection.one_way:
+        raise ValueError(
+            f"other_split={name!r}: all splits of these data are searched in one gallery, so no item can leak; leave "
+            "it empty"
+        )
     try:
-        collection = load_collection(parameters, split=name)
+        collection = load_collection({**parameters, "n_images": 0}, split=name)
     except (OSError, ValueError) as error:
         raise ValueError(f"other_split={name!r}: {error}; or leave it empty") from error
-    images, vectors, model = collection.images, None, prepared.encoder
+    images, texts = encodable_side(collection.images), encodable_side(collection.texts)
+    vectors, model = None, prepared.encoder
     if hasattr(model, "encode_image") and images.kind == "image":
         how: dict[str, Any] = {
             "batch_size": parameters["batch_size"], "on_bad": parameters["bad_images"],
@@ -118,8 +128,8 @@ def load_other(prepared: Prepared, parameters: Mapping[str, Any], *, progress: b
         encoded = encode(model, images, **how)
         vectors, kept = encoded.embeddings, encoded.kept.tolist()
         images = Side(images.modality, encoded.embeddings.ids, [images.content[row] for row in kept])
-        return OtherSplit(name, images, collection.texts, encoded.digests, vectors)
-    return OtherSplit(name, images, collection.texts, tuple(map(content_digest, images.content)), None)
+        return OtherSplit(name, images, texts, encoded.digests, vectors)
+    return OtherSplit(name, images, texts, tuple(map(content_digest, images.content)), None)
 
 
 def _fingerprints(side: Side) -> Fingerprints | None:
@@ -137,14 +147,15 @@ def _within(prepared: Prepared, prints: Fingerprints | None, parameters: Mapping
         levels.append(level_of_groups("pixels", "equal once decoded", equal_items(prints.pixels), told=same.items))
         looks = results["look-alikes"] = look_alikes(prints, what=images.modality)
         told = np.unique(np.concatenate([level.items for level in levels]))
-        levels.append(level_of_pairs(LOOKS, _looks_rule(looks), len(images), looks.first, looks.second, told=told))
+        levels.append(level_of_pairs(LOOKS, _looks_rule(looks), len(images), looks.first, looks.second, told=told,
+                                     same=equal_items(prints.pixels)))  # fmt: skip
     if isinstance(prepared.images, Embeddings) and prepared.images.vectors.any(axis=1).all():
         threshold = parameters["near_duplicate"]
         close = duplicates(
             pixels, prepared.images.vectors, ids=prepared.images.ids, threshold=threshold, what=images.modality,
             max_listed=MOST_PAIRS,
         )  # fmt: skip
-        levels.append(_vector_level(close, images, levels))
+        levels.append(_vector_level(close, images, levels, equal_items(pixels)))
         results["duplicates"] = replace(close, near=close.near[:100])
     results["copies images"] = CopyLevels(images.modality, len(images), tuple(levels))
     if texts.kind == "text":
@@ -154,7 +165,8 @@ def _within(prepared: Prepared, prints: Fingerprints | None, parameters: Mapping
         if not collection.one_way:
             own = collection.text_image, collection.relevance
             results["repeated captions"] = repeated_captions(texts.content, *own)
-            results["near captions"] = near_captions(texts.content, *own)
+            if parameters["share"] != "no-content":  # else contents are numbers, and nearly equal ones say nothing
+                results["near captions"] = near_captions(texts.content, *own)
     return results
 
 
@@ -162,7 +174,7 @@ def _rule(side: Side) -> str:
     return {"image": "equal bytes of the file", "text": "equal text"}.get(side.kind, "equal content")
 
 
-def _vector_level(close: Duplicates, images: Side, levels: Sequence[CopyLevel]) -> CopyLevel:
+def _vector_level(close: Duplicates, images: Side, levels: Sequence[CopyLevel], same: IntArray) -> CopyLevel:
     """Pairs by cosine. Of more than can be kept the closest make the groups, and the rule says so."""
     place = {name: row for row, name in enumerate(images.ids)}
     pairs = np.array([(place[a], place[b]) for a, b, _ in close.near], np.int64).reshape(-1, 2)
@@ -170,7 +182,7 @@ def _vector_level(close: Duplicates, images: Side, levels: Sequence[CopyLevel]) 
     rule = f"cosine of {close.threshold:g} or more"
     if len(pairs) < close.n_near_pairs:
         rule += f", the closest {len(pairs):,} of {close.n_near_pairs:,} pairs"
-    return level_of_pairs("vectors", rule, close.n, pairs[:, 0], pairs[:, 1], told=told)
+    return level_of_pairs("vectors", rule, close.n, pairs[:, 0], pairs[:, 1], told=told, same=same)
 
 
 def _world(ranked: Ranked, picture_groups: IntArray, parameters: Mapping[str, Any]) -> World:
@@ -241,9 +253,10 @@ def _leaks(
         levels.append(level_between(LOOKS, _looks_rule(looks), looks.first, looks.second, told=exact))
     if other.vectors is not None and isinstance(prepared.images, Embeddings):
         threshold = parameters["near_duplicate"]
-        first, second, _ = close_between(prepared.images.vectors, other.vectors.vectors, threshold=threshold)
         told = np.union1d(exact, levels[-1].items)
-        levels.append(level_between("vectors", f"cosine of {threshold:g} or more", first, second, told=told))
+        vectors = prepared.images.vectors, other.vectors.vectors
+        rule = f"cosine of {threshold:g} or more"
+        levels.append(level_close("vectors", rule, *vectors, threshold=threshold, told=told))
     gone = tuple(exact.tolist())
     results["leaks images"] = CopyLevels(images.modality, len(images), tuple(levels), name, len(other.images), gone)
     if texts.kind == "text" and other.texts.kind == "text":

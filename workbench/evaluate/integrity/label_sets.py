@@ -16,6 +16,7 @@ import numpy as np
 from workbench.datasets.label_sets import OWN, LabelSet, label_sets
 from workbench.evaluate.prepare import Direction, Prepared
 from workbench.evaluate.ranking import Ranked
+from workbench.files import scrubbed
 from workbench.metrics import METRICS, parse_metric, per_query_all
 from workbench.search import RankPositives, scan
 from workbench.search.restrict import pair_keys
@@ -151,7 +152,7 @@ def gather(prepared: Prepared, parameters: Mapping[str, Any]) -> tuple[LabelSet,
     """The label files, matched by ids before anything is withheld; with share=no-content the sets are only numbered."""
     sets = label_sets(parameters["labels"], prepared.collection)
     if parameters["share"] != "no-content":
-        return sets
+        return tuple(replace(one, name=scrubbed(one.name), notes=tuple(map(scrubbed, one.notes))) for one in sets)
     return tuple(replace(one, name=f"labels {place}", notes=()) for place, one in enumerate(sets, 1))
 
 

@@ -36,19 +36,27 @@ class CopiesSection(AuditReport):
     def close_captions(self) -> Display:
         """Captions that say the same, or nearly, of different images."""
         repeated, near = self.results.get("repeated captions"), self.results.get("near captions")
-        if repeated is None or near is None:
+        if repeated is None:
             return note("Captions are not compared: there are none, or texts of these data have no image of their own.")
         rows = {
-            "captions": ["equal but for case and punctuation", f"equal in {near.threshold:.0%} of their letters"],
-            "found": [f"{len(repeated.captions):,}", f"{len(near.pairs):,} pairs"],
-            "texts concerned": [f"{repeated.n_affected:,}", f"{near.n_affected:,}"],
-        }
+            "captions": ["equal but for case and punctuation"], "found": [f"{len(repeated.captions):,}"],
+            "texts concerned": [f"{repeated.n_affected:,}"],
+        }  # fmt: skip
+        if near is not None:
+            least = "" if near.complete else "at least "
+            rows["captions"].append(f"equal in {near.threshold:.0%} of their letters")
+            rows["found"].append(f"{least}{len(near.pairs):,} pairs")
+            rows["texts concerned"].append(f"{least}{near.n_affected:,}")
         parts = [html.table(rows, caption="Captions of different images that are not labelled right for one another")]
-        if near.pairs:
+        if near is None:
+            parts.append(note("Captions that nearly agree are not looked for: share= keeps their words out."))
+        elif near.pairs:
             shown = near.pairs[:LONGEST]
             pairs = {"caption": [a for a, _, _ in shown], "other": [b for _, b, _ in shown],
                      "similarity": [f"{value:.3f}" for _, _, value in shown]}  # fmt: skip
-            parts.append(html.table(pairs, caption=f"The closest {len(shown)} pairs; one word can change the meaning"))
+            parts.append(
+                html.table(pairs, caption=f"The closest {len(shown)} of these pairs; one word can change the meaning")
+            )
         return html.together(parts)
 
     def copies_impact(self) -> Display:
@@ -95,9 +103,9 @@ class CopiesSection(AuditReport):
         rows, known = found.rows, found.known
         if not known:
             return note(f"Not measurable: {rows[0].reason if rows else 'no metric is a share'}.")
-        if all(row.difference == row.low == row.high == 0 for row in known):
+        moved = [row for row in known if row.moved]
+        if not moved:
             return note(f"No {found.name} change any metric: every difference is exactly 0.")
-        moved = [row for row in known if not row.difference == row.low == row.high == 0]
         parts = [html.table(_differences(moved), caption=_CAPTION), self._impact_figure(found)]
         if len(moved) < len(known):
             parts.append(note(f"{len(known) - len(moved)} of {len(known)} differences are exactly 0 and not listed."))
@@ -130,7 +138,7 @@ def _levels(found: list[Any]) -> dict[str, list[Any]]:
     """One row per kind of item and level."""
     rows = [(one, level) for one in found for level in one.levels]
     table: dict[str, list[Any]] = {
-        "items": [f"{one.n:,} {one.what}s" for one, _ in rows],
+        "items": [f"{one.n:,} {one.plural}" for one, _ in rows],
         "told by": [level.name for _, level in rows],
         "rule": [level.rule for _, level in rows],
         "pairs": [f"{level.n_pairs:,}" for _, level in rows],
