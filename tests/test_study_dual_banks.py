@@ -43,7 +43,7 @@ def test_too_few_own_items_are_refused() -> None:
 
 @pytest.mark.slow
 def test_real_clip_pairs(shared: Callable[[str], Path]) -> None:
-    """The separate trial found raw 59.0, one bank 63.8, the best of 24 dual settings 63.9, released multipliers 27.8."""
+    """A separate trial found raw 59.0, one bank 63.8, best of 24 dual settings 63.9, released multipliers 27.8."""
     pairs = np.load(shared("data/pairs_modality_gap/clip.npz"), allow_pickle=False)
     names = tuple(str(i) for i in range(500))
     texts = Embeddings(unit_vectors(pairs["text"]), names, "text")
