@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from workbench import html
 from workbench.cli import main
+from workbench.shipped import find
 from workbench.studies import STUDIES, read_ledger
 
 
@@ -58,6 +59,25 @@ def test_list_and_show_read_a_ledger(folder: Path) -> None:
     missing = run("studies", "show", "S06", "--ledger", path)
     assert missing.exit_code == 2
     assert "`workbench studies run S06` measures it" in missing.stderr
+
+
+def test_other_code_is_said(folder: Path, tmp_path: Path) -> None:
+    content = json.loads((folder / "ledger.json").read_text(encoding="utf-8"))
+    content["studies"]["S11"][0]["code"] = "0" * 64
+    path = tmp_path / "ledger.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    lines = run("studies", "list", "--ledger", str(path)).stdout.splitlines()
+    assert [line.endswith("(measured with other code)") for line in lines] == [True, False]
+
+
+def test_the_shipped_ledger_has_every_study() -> None:
+    manifest, results = read_ledger(find("data/ledger.json"))
+    assert {one.card.key for one in results} == set(STUDIES)
+    assert all(len(one.seeds) >= 5 for one in results)
+    assert manifest["size"] in ("small", "full")
+    listed = run("studies", "list")
+    assert listed.exit_code == 0
+    assert len(listed.stdout.splitlines()) == len(results)
 
 
 def test_a_hostile_ledger_stays_text(folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def sections() -> dict[str, Rows]:
     from workbench.metrics import METRICS, definition
     from workbench.normalize import METHODS
     from workbench.report import notebooks
+    from workbench.studies import STUDIES
 
     datasets = list(FORMATS.items())
     datasets += [(f"card {name}", card.title) for name, card in shipped_cards().items()]
@@ -34,6 +35,7 @@ def sections() -> dict[str, Rows]:
         "metrics": metrics,
         "repairs": [(name, f"{method.kind}. {method.summary}") for name, method in METHODS.items()],
         "reports": [(name, path.name) for name, path in notebooks().items()],
+        "studies": [(key, study.card.title) for key, study in STUDIES.items()],
         "parameters": [(name, f"{text} (default: {default})") for name, _, default, text in audit_schema().help()],
     }
 

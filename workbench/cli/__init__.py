@@ -21,7 +21,7 @@ from workbench.cli.replay import replay
 from workbench.cli.studies import studies
 from workbench.cli.verify import verify
 
-LISTED = ["all", "datasets", "encoders", "metrics", "repairs", "reports", "parameters"]
+LISTED = ["all", "datasets", "encoders", "metrics", "repairs", "reports", "studies", "parameters"]
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -97,7 +97,7 @@ def evaluate(assignments: Sequence[str], out: Path, dry_run: bool, fail_on: str 
 @main.command("list")
 @click.argument("what", default="all", type=click.Choice(LISTED))
 def list_(what: str) -> None:
-    """What there is to choose from: datasets, encoders, metrics, repairs, reports, parameters of the audit."""
+    """What there is to choose from: datasets, encoders, metrics, repairs, reports, studies, parameters of the audit."""
     from workbench import listing
 
     for title, rows in listing.sections().items():

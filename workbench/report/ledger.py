@@ -16,7 +16,7 @@ from workbench.shipped import find
 
 if TYPE_CHECKING:
     from workbench.html import Display
-    from workbench.studies import StudyResult
+    from workbench.studies import StudyResult, Verdict
 
 TITLE = "Ledger of claims"
 OPENING = (
@@ -60,10 +60,32 @@ def _read(path: Path | None) -> tuple[dict[str, Any], tuple[StudyResult, ...]]:
 
 
 def lines(path: Path | None = None) -> list[str]:
-    """One line per result of a ledger, the shipped one when no path is given."""
+    """One line per result of a ledger, the shipped one when no path is given: key, answer, title."""
     found = _read(path)[1]
-    width = max((len(one.verdict.answer) for one in found), default=0)
-    return [f"{one.card.key}  {one.verdict.answer:<{width}}  {one.card.title}" + _where(one) for one in found]
+    answers = [_short(one.verdict) for one in found]
+    width = max(map(len, answers), default=0)
+    return [
+        f"{one.card.key}  {answer:<{width}}  {one.card.title}{_where(one)}{_outdated(one)}"
+        for one, answer in zip(found, answers, strict=True)
+    ]
+
+
+def _short(verdict: Verdict) -> str:
+    """The answer, with how many of the claims hold where only some do."""
+    claims = [one for one in verdict.claims if not one.claim.check]
+    holding = sum(one.answer == "holds" for one in claims)
+    partly = verdict.answer not in ("holds", "fails", "inconclusive")
+    return f"{holding} of {len(claims)} claims hold" if partly else verdict.answer
+
+
+def _outdated(found: StudyResult) -> str:
+    """A word where the numbers were measured with other code than is installed."""
+    from workbench.studies import STUDIES
+    from workbench.studies.identity import code_digest
+
+    known = STUDIES.get(found.card.key)
+    same = known is not None and code_digest(known.measure.__module__) == found.code
+    return "" if same else " (measured with other code)"
 
 
 def described(key: str, path: Path | None = None) -> str:
@@ -150,7 +172,7 @@ def _measured(found: StudyResult) -> str:
 
 
 def _cost(found: StudyResult) -> str:
-    return f"{sum(found.seconds):.0f} s for all seeds; {found.stated:g} s promised"
+    return f"{sum(found.seconds):.0f} s of processor time for all seeds, libraries included; {found.stated:g} s promised"
 
 
 def _flattened(manifest: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,8 +23,8 @@ SCHEMA = 1
 class StudyResult:
     """A study measured: the arms of every seed, the published numbers, the verdict, and the verdict on the fake.
 
-    family : the notebook it is told in. blind : arms that know nothing. seconds : per seed; stated : the cost the study
-    promises for all of them. code : digest of the sources the numbers follow from. data : what the numbers were
+    family : the notebook it is told in. blind : arms that know nothing. seconds : of processor, per seed; stated : what the study
+    promises for all of them together. code : digest of the sources the numbers follow from. data : what the numbers were
     measured on, "" for the worlds of the study itself.
     """
 
@@ -131,9 +131,9 @@ def run_study(
         path = None if place is None else place / f"seed-{seed}.json"
         kept = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None
         if kept is None:
-            started = time.perf_counter()
+            started = time.process_time()
             arms = _plain(study.measure(seed, size) if data is None else cast(Any, study.own)(*data[1:], seed))
-            kept = {**about, "seed": seed, "arms": arms, "seconds": round(time.perf_counter() - started, 2)}
+            kept = {**about, "seed": seed, "arms": arms, "seconds": round(time.process_time() - started, 2)}
             if path is not None:
                 write_json(path, kept)
             known = False

@@ -84,7 +84,7 @@ class Claim:
 class Study:
     """A paper's mechanism as an experiment.
 
-    measure : (seed, size) -> arms; the same numbers for the same arguments. seconds : stated cost on two cores by size,
+    measure : (seed, size) -> arms; the same numbers for the same arguments. seconds : of processor, stated by size,
     all seeds together. blind : the arms that know nothing (shuffled, constant, random, centroid): at least one.
     facts : published numbers that need no seed. own : measures one seed on somebody's own embeddings, (texts, images,
     relevance (n_texts, n_images), seed) -> arms, where the mechanism allows; ``own_claims`` are judged on it.
