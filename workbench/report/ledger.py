@@ -172,7 +172,7 @@ def _measured(found: StudyResult) -> str:
 
 
 def _cost(found: StudyResult) -> str:
-    return f"{sum(found.seconds):.0f} s of processor time for all seeds, libraries included; {found.stated:g} s promised"
+    return f"{sum(found.seconds):.0f} s of processor time for all seeds; {found.stated:g} s promised"
 
 
 def _flattened(manifest: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

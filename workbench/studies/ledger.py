@@ -23,9 +23,9 @@ SCHEMA = 1
 class StudyResult:
     """A study measured: the arms of every seed, the published numbers, the verdict, and the verdict on the fake.
 
-    family : the notebook it is told in. blind : arms that know nothing. seconds : of processor, per seed; stated : what the study
-    promises for all of them together. code : digest of the sources the numbers follow from. data : what the numbers were
-    measured on, "" for the worlds of the study itself.
+    family : the notebook it is told in. blind : arms that know nothing. seconds : of processor, per seed. stated : what
+    the study promises for all of them together. code : digest of the sources the numbers follow from. data : what the
+    numbers were measured on, "" for the worlds of the study itself.
     """
 
     card: Card
