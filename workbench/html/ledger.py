@@ -10,32 +10,28 @@ _LOOKS = {"holds": ("ok", "✓"), "fails": ("problem", "✗"), "inconclusive": (
 
 
 def badge(answer: str) -> str:
-    """The verdict in word and sign; what holds in some conditions only has a sign of its own."""
+    """The verdict in word and sign; an answer that is not one of the three words has a sign of its own."""
     look, sign = _LOOKS.get(answer, ("look", "◐"))
-    return f'<span class="wb-{look}"><span class="wb-verdict">{sign} {escape(_short(answer))}</span></span>'
-
-
-def _short(answer: str) -> str:
-    return answer if answer in _LOOKS else "holds in part"
+    return f'<span class="wb-{look}"><span class="wb-verdict">{sign} {escape(answer)}</span></span>'
 
 
 def overview(rows: Sequence[tuple[str, str, str, str, str]]) -> Display:
-    """All papers on one screen. rows : (anchor, key and title, claim, answer, the decisive number in words)."""
+    """All papers on one screen. rows : (anchor, key and title, claim, short answer, decisive number)."""
     lines = "".join(
         f'<li><a href="#{escape(anchor)}">{escape(title)}</a>{badge(answer)}'
         f'<p class="wb-advice">{escape(claim)}</p><p class="wb-line">{escape(number)}</p></li>'
         for anchor, title, claim, answer, number in rows
     )
-    text = "\n".join(f"{_short(answer)}: {title}. {claim} {number}" for _, title, claim, answer, number in rows)
+    text = "\n".join(f"{answer}: {title}. {claim} {number}" for _, title, claim, answer, number in rows)
     return Display(f'<div class="wb wb-overview"><ol>{lines}</ol></div>', text)
 
 
-def paper(byline: str, link: str, claim: str, answer: str) -> Display:
-    """The head of a paper's section: who, where, what they say, and what came out here."""
+def paper(byline: str, link: str, claim: str, short: str, answer: str) -> Display:
+    """The head of a paper's section: who, where, what they say, what came out here, shortly and in full."""
     body = (
         f'<div class="wb wb-paper"><p class="wb-line">{escape(byline)} <a href="{escape(link)}">{escape(link)}</a></p>'
         f"<blockquote><p>{escape(claim)}</p></blockquote>"
-        f'<p class="wb-answer">{badge(answer)} {escape("" if answer in _LOOKS else answer)}</p></div>'
+        f'<p class="wb-answer">{badge(short)} {escape("" if answer == short else answer)}</p></div>'
     )
     return Display(body, f"{byline} {link}\n{claim}\nverdict: {answer}")
 

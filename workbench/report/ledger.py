@@ -114,10 +114,10 @@ def section(found: StudyResult) -> list[Display]:
     """All that the page says of one study."""
     card = found.card
     byline = f"{', '.join(card.authors)}. {card.venue} {card.year}."
-    answer = found.verdict.answer
+    verdict = found.verdict
     return [
-        pieces.paper(byline, card.link, card.claim, answer),
-        shown.verdict(found),
+        pieces.paper(byline, card.link, card.claim, _short(verdict), verdict.answer),
+        shown.claims(found),
         shown.arms(found),
         pieces.facts(
             [("expected", [card.expected]), ("conditions", [card.conditions]), ("baselines", [card.tuned]),
@@ -141,7 +141,7 @@ def decisive(found: StudyResult) -> str:
 
 
 def _line(found: StudyResult) -> tuple[str, str, str, str, str]:
-    return _anchor(found), _heading(found), found.card.claim, found.verdict.answer, decisive(found)
+    return _anchor(found), _heading(found), found.card.claim, _short(found.verdict), decisive(found)
 
 
 def _heading(found: StudyResult) -> str:

@@ -122,9 +122,14 @@ def arms(found: StudyResult) -> Display:
 
 
 def verdict(found: StudyResult) -> Display:
-    """The claims as a figure and a table, and the verdict in a sentence."""
+    """The verdict in a sentence, and the claims."""
+    return html.together([note(f"{found.card.key}: {found.verdict.answer}."), claims(found)])
+
+
+def claims(found: StudyResult) -> Display:
+    """The claims as a figure, with a table of their numbers."""
     judged = found.verdict
-    drawn = html.figure(
+    return html.figure(
         plots.claims(judged.claims),
         alt=f"{found.card.key}: effect of {len(judged.claims)} claims; verdict {judged.answer}",
         caption=caption(
@@ -133,7 +138,6 @@ def verdict(found: StudyResult) -> Display:
         ),
         table=[_row(one) for one in judged.claims],
     )  # fmt: skip
-    return html.together([note(f"{found.card.key}: {judged.answer}."), drawn])
 
 
 def fake(found: StudyResult) -> Display:
