@@ -118,7 +118,7 @@ STUDY = Study(
         *(Claim(f"all tasks reach the specialist on: {task}", task, MULTI, (_only(task),), SHUFFLED, UNIT, -3)
           for task in TASKS),
         Claim("all tasks are best on average", AVERAGE, MULTI, (*SINGLES, SHUFFLED), SHUFFLED, UNIT, 0),
-        *(Claim(f"all tasks gain out of the domain: {form}", form, MULTI, (ZERO,), SHUFFLED, UNIT, 0)
+        *(Claim(f"all tasks gain out of the domain: {form}", form, MULTI, (ZERO, SHUFFLED), SHUFFLED, UNIT, 0)
           for form in FORMS),
         Claim("counting ties as right makes a constant scorer perfect", TIES, "ties counted as right",
               ("ties by expectation",), "ties by expectation", UNIT, 45),
