@@ -361,7 +361,7 @@ def problems(*texts: str) -> str:
 CASES: dict[str, tuple[Bad, ...]] = {
     "Commands and parameters": (
         Bad("a misspelt command", "evalute", nothing, "Error: no command 'evalute'; did you mean 'evaluate'?"),
-        Bad("a study that does not exist", "studies run S60", nothing, "Error: no study of 'S60'; did you mean S06?"),
+        Bad("a study that does not exist", "studies run s06", nothing, "Error: no study of 's06'; did you mean S06?"),
         Bad("a study of a misspelt command", "studies lst", nothing, "Error: no command 'lst'; did you mean 'list'?"),
         Bad("too few seeds", "studies run S06 --seeds 1", nothing,
             "Error: Invalid value for '--seeds': 1 is not in the range x>=2."),
